@@ -1,0 +1,68 @@
+"""Names of parts -> how to make them. Built-ins and plug-ins come through the same door, and listing imports nothing.
+
+To add a built-in: write its file, add one line to ``_BUILTIN``, one line to the contract test of its kind.
+A plug-in package declares an entry point in the group ``lookalike.encoders`` (or ``lookalike.metrics``).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from lookalike.errors import ConfigError, UnknownComponent
+from lookalike.protocols import Encoder, Metric
+
+DEFAULT_ENCODER = "efficientnet-lite0"
+DEFAULT_METRIC = "cosine"
+
+# kind -> name -> "module:factory". A factory is called without arguments.
+_BUILTIN: dict[str, dict[str, str]] = {
+    "encoder": {
+        "efficientnet-lite0": "lookalike.encoders.efficientnet_lite:efficientnet_lite0",
+        "color-histogram": "lookalike.encoders.histogram:ColorHistogram",
+    },
+    "metric": {
+        "cosine": "lookalike.metrics.cosine:Cosine",
+        "euclidean": "lookalike.metrics.euclidean:Euclidean",
+        "manhattan": "lookalike.metrics.manhattan:Manhattan",
+    },
+}
+
+
+def names(kind: str) -> list[str]:
+    """Return the known names of a kind ("encoder", "metric"), sorted; nothing is imported."""
+    return sorted(_table(kind))
+
+
+def encoder(name: str) -> Encoder:
+    """Return the encoder of this name; it is made once a process, since its weights are large."""
+    return cast(Encoder, _make("encoder", name))
+
+
+def metric(name: str) -> Metric:
+    """Return the metric of this name."""
+    return cast(Metric, _make("metric", name))
+
+
+@cache
+def _make(kind: str, name: str) -> Any:
+    table = _table(kind)
+    if name not in table:
+        raise UnknownComponent(kind, name, table)
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)()
+
+
+@cache
+def _table(kind: str) -> dict[str, str]:
+    table = dict(_BUILTIN[kind])
+    for point in entry_points(group=f"lookalike.{kind}s"):
+        if point.name in table:
+            raise ConfigError(
+                f"{kind} {point.name!r} is defined twice: by {table[point.name]} and by {point.value}; "
+                "uninstall one of the two packages"
+            )
+        table[point.name] = point.value
+    return table

@@ -1,0 +1,233 @@
+"""The values that flow through lookalike: frozen, checked once when built, trusted afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError, SpaceMismatch
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+Float32: TypeAlias = NDArray[np.float32]
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[Any] | PIL.Image.Image | Image"
+"""Whatever may stand where a picture is wanted: a path, the bytes of a file, an array, a PIL image, an Image."""
+
+NO_METADATA: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where a vector lives. Vectors of two spaces are never compared.
+
+    ``version`` is the weights' sha256 and precision, ``preprocess`` the hash of the recipe, ``dim`` the length.
+    """
+
+    encoder: str
+    version: str
+    preprocess: str
+    dim: int
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise InputError(f"a space needs at least one dimension, got dim={self.dim}")
+
+    def __str__(self) -> str:
+        return f"{self.encoder}:{self.version}:{self.preprocess}:{self.dim}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the four fields as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """A picture as the encoders see it: upright, sRGB, opaque.
+
+    ``pixels`` is (H, W, 3) uint8, C-contiguous and read-only. ``size`` is the upright (width, height) of the file in
+    pixels, which is larger than ``pixels`` where the picture was decoded reduced. ``taken`` is the EXIF date as
+    ``YYYY-MM-DDTHH:MM:SS``.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    source: str = "<array>"
+    format: str | None = None
+    taken: str | None = None
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:  # noqa: PLR2004
+            raise InputError(f"an Image needs (H, W, 3) uint8 pixels, got {shape} {dtype} from {self.source}")
+        pixels = np.ascontiguousarray(self.pixels).view()
+        pixels.flags.writeable = False
+        object.__setattr__(self, "pixels", pixels)
+
+    def crop(self, x: int, y: int, width: int, height: int) -> Image:
+        """Return the box whose upper left corner is (x, y), in pixels of ``pixels``; it must lie inside."""
+        h, w = self.pixels.shape[:2]
+        if width < 1 or height < 1 or x < 0 or y < 0 or x + width > w or y + height > h:
+            raise InputError(f"crop {x},{y},{width},{height} does not lie inside {self.source}, which is {w}x{h} pixels")
+        return Image(self.pixels[y : y + height, x : x + width], (width, height), self.source, self.format, self.taken)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Vectors of N pictures in one space.
+
+    ``vectors`` is (N, dim) float32, each row of length 1 (a row of zeros stays zeros); ``norms`` is (N,) float32, the
+    lengths before normalization. Build from raw vectors with :meth:`from_raw`.
+    """
+
+    vectors: Float32
+    norms: Float32
+    space: Space
+
+    def __post_init__(self) -> None:
+        n, dim = self.vectors.shape if self.vectors.ndim == 2 else (-1, -1)  # noqa: PLR2004
+        if dim != self.space.dim:
+            raise SpaceMismatch(self.space, f"an array of shape {self.vectors.shape}")
+        if self.norms.shape != (n,):
+            raise InputError(f"{n} vectors need {n} norms, got shape {self.norms.shape}")
+        if self.vectors.dtype != np.float32 or self.norms.dtype != np.float32:
+            raise InputError(f"embeddings are float32, got {self.vectors.dtype} vectors and {self.norms.dtype} norms")
+        if not (np.isfinite(self.vectors).all() and np.isfinite(self.norms).all()):
+            raise InputError(f"embeddings of {self.space.encoder} hold NaN or infinite values")
+
+    @classmethod
+    def from_raw(cls, raw: NDArray[np.floating[Any]], space: Space) -> Embeddings:
+        """L2-normalize ``raw`` (N, dim); the lengths are kept as ``norms``, and a zero vector stays zero."""
+        wide = np.asarray(raw, dtype=np.float64)
+        norms = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+        unit = wide / np.where(norms > 0, norms, 1.0)[:, None]
+        return cls(unit.astype(np.float32), norms.astype(np.float32), space)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Embeddings]) -> Embeddings:
+        """Stack embeddings of one space, in order; at least one part."""
+        spaces = {part.space for part in parts}
+        if len(spaces) != 1:
+            raise SpaceMismatch("one space", sorted(map(str, spaces)))
+        return cls(
+            np.concatenate([part.vectors for part in parts]),
+            np.concatenate([part.norms for part in parts]),
+            parts[0].space,
+        )
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: slice) -> Embeddings:
+        return Embeddings(self.vectors[rows], self.norms[rows], self.space)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that bulk work left out: its path as given, and one plain sentence why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """Which file an item came from, and how it looked when it was read.
+
+    ``root`` is an absolute folder and ``path`` is relative to it. ``mtime_ns`` is None where the file was so young when
+    it was read that a later change might carry the same time: then only the content can tell.
+    """
+
+    root: str
+    path: str
+    size: int
+    mtime_ns: int | None
+
+    @property
+    def absolute(self) -> str:
+        """The file's absolute path."""
+        return os.path.join(self.root, self.path)  # noqa: PTH118 - undecodable names survive os.path
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a gallery, without its vectors.
+
+    ``metadata`` is all that is known and can be filtered on; ``given`` is the part of it that a person gave (it wins
+    over what was read from the file, now and when the file changes). ``content`` is the sha256 of the file's bytes.
+    """
+
+    id: str
+    metadata: Mapping[str, Any] = field(default_factory=lambda: NO_METADATA)
+    given: Mapping[str, Any] = field(default_factory=lambda: NO_METADATA)
+    file: FileStamp | None = None
+    content: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id or self.id != self.id.strip() or "\0" in self.id:
+            raise InputError(f"an id is a non-empty text without spaces around it, got {self.id!r}")
+
+    @property
+    def path(self) -> str | None:
+        """The absolute path, or None for a picture that came from memory."""
+        return self.file.absolute if self.file else None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer of a search; ``score`` is in the metric's own units."""
+
+    id: str
+    path: str | None
+    score: float
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hits(Sequence[Hit]):
+    """The answers to one query, best first, ties by id. ``exact`` says whether every item was compared."""
+
+    hits: tuple[Hit, ...]
+    query: str
+    metric: str
+    space: Space
+    exact: bool
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What a run over a folder did: how many items were added, updated, found unchanged, removed, and what was skipped."""
+
+    added: int
+    updated: int
+    unchanged: int
+    removed: int
+    skipped: tuple[Skipped, ...] = ()
+
+
+def display_path(path: str | os.PathLike[str]) -> str:
+    """Return ``path`` as text that is safe to print: control characters and undecodable bytes become escapes."""
+    text = os.fspath(Path(path)) if not isinstance(path, str) else path
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
