@@ -1,10 +1,12 @@
 """lookalike tells how alike pictures are, finds the alike ones, and decides whether they are alike enough.
 
-    from lookalike import Gallery
+Three lines find the pictures that look like one::
 
-    gallery = Gallery.open("photos.gallery")
-    report = gallery.index("~/Pictures")
-    hits = gallery.search("query.jpg", k=10)
+    gallery = lookalike.Gallery.open("photos.gallery")
+    gallery.index("~/Pictures")
+    gallery.search("query.jpg", k=10)
+
+The command does the same: ``lookalike index ~/Pictures``, ``lookalike search query.jpg``.
 """
 
 from __future__ import annotations

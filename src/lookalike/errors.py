@@ -54,7 +54,9 @@ class UnknownId(InputError):
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.ids = tuple(ids)
-        super().__init__(f"no item {', '.join(map(repr, self.ids))} in this gallery; `lookalike list` shows what there is")
+        super().__init__(
+            f"no item {', '.join(map(repr, self.ids))} in this gallery; `lookalike list` shows what there is"
+        )
 
 
 class ConfigError(LookalikeError):

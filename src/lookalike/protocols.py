@@ -5,7 +5,8 @@
     Store     keeps items and finds them   lookalike/stores
     Policy    hits     -> decision         (comes with calibrated decisions)
 
-``TextEncoder``, ``FeatureMaps`` and ``UnitMetric`` are optional abilities: a caller asks ``isinstance(part, FeatureMaps)``.
+``TextEncoder``, ``FeatureMaps`` and ``UnitMetric`` are optional abilities; a caller asks
+``isinstance(part, FeatureMaps)``.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class UnitMetric(Protocol):
         ...
 
     def unit_matrix(self, queries: Float32, gallery: Float32) -> Float32:
-        """Return what ``matrix`` returns, for rows of length 1, to within 1e-3 and monotone in it; the store rescores."""
+        """Return what ``matrix`` returns, for rows of length 1, to within 1e-3; the best are rescored."""
         ...
 
 
@@ -93,7 +94,10 @@ class Store(Protocol):
     """Keeps items and their vectors, durably, and finds the nearest."""
 
     def upsert(self, items: Sequence[Item], embeddings: Sequence[Embeddings]) -> None:
-        """Add or replace ``items``; row i of each of ``embeddings`` (one a space) is item i's. Synced when it returns."""
+        """Add or replace ``items``; row i of each of ``embeddings`` (one a space) is item i's.
+
+        Synced to disk when it returns. Without embeddings the items change and their vectors stay.
+        """
         ...
 
     def delete(self, ids: Sequence[str]) -> int:

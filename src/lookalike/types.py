@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -65,7 +64,7 @@ class Image:
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
-        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:  # noqa: PLR2004
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise InputError(f"an Image needs (H, W, 3) uint8 pixels, got {shape} {dtype} from {self.source}")
         pixels = np.ascontiguousarray(self.pixels).view()
         pixels.flags.writeable = False
@@ -75,7 +74,9 @@ class Image:
         """Return the box whose upper left corner is (x, y), in pixels of ``pixels``; it must lie inside."""
         h, w = self.pixels.shape[:2]
         if width < 1 or height < 1 or x < 0 or y < 0 or x + width > w or y + height > h:
-            raise InputError(f"crop {x},{y},{width},{height} does not lie inside {self.source}, which is {w}x{h} pixels")
+            raise InputError(
+                f"crop {x},{y},{width},{height} does not lie inside {self.source}, which is {w}x{h} pixels"
+            )
         return Image(self.pixels[y : y + height, x : x + width], (width, height), self.source, self.format, self.taken)
 
 
@@ -92,7 +93,7 @@ class Embeddings:
     space: Space
 
     def __post_init__(self) -> None:
-        n, dim = self.vectors.shape if self.vectors.ndim == 2 else (-1, -1)  # noqa: PLR2004
+        n, dim = self.vectors.shape if self.vectors.ndim == 2 else (-1, -1)
         if dim != self.space.dim:
             raise SpaceMismatch(self.space, f"an array of shape {self.vectors.shape}")
         if self.norms.shape != (n,):
@@ -153,7 +154,7 @@ class FileStamp:
     @property
     def absolute(self) -> str:
         """The file's absolute path."""
-        return os.path.join(self.root, self.path)  # noqa: PTH118 - undecodable names survive os.path
+        return os.path.join(self.root, self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class Hits(Sequence[Hit]):
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What a run over a folder did: how many items were added, updated, found unchanged, removed, and what was skipped."""
+    """What a run over a folder did: items added, updated, found unchanged, removed; files skipped."""
 
     added: int
     updated: int
@@ -229,5 +230,11 @@ class IndexReport:
 
 def display_path(path: str | os.PathLike[str]) -> str:
     """Return ``path`` as text that is safe to print: control characters and undecodable bytes become escapes."""
-    text = os.fspath(Path(path)) if not isinstance(path, str) else path
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in os.fspath(path))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode()
