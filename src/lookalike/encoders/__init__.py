@@ -1,0 +1,11 @@
+"""Encoders: pictures -> vectors. One file a kind; they do not import one another's siblings outside this package.
+
+    catalog          what can be had: name, source, licence, dim, what for; listing imports nothing heavy
+    efficientnet_lite  EfficientNet-Lite as an ONNX graph, built without torch from the published checkpoint
+    histogram        a colour histogram: weightless, the floor of every benchmark
+    onnx             runs an ONNX model; the only module that imports onnxruntime
+    weights          finds weights, checks their sha256, caches what was made of them
+    torchfile        reads a .pth checkpoint and executes nothing
+
+Make one through ``lookalike.registry.encoder(name)``.
+"""
