@@ -17,7 +17,7 @@ _RESERVED = "path"
 
 
 def told_by_file(relative: str, taken: str | None) -> dict[str, Any]:
-    """Return ``label`` (the folder directly under the root), ``taken`` and ``year`` (EXIF), as far as they are known."""
+    """Return ``label`` (the folder directly under the root), ``taken`` and ``year`` (EXIF), if known."""
     folder, _, rest = relative.replace(os.sep, "/").partition("/")
     told: dict[str, Any] = {"label": _printable(folder)} if rest else {}
     if taken:

@@ -42,9 +42,7 @@ def worker_count() -> int:
     return int(wanted)
 
 
-def in_parallel(
-    work: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
-) -> Iterator[Result]:
+def in_parallel(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None) -> Iterator[Result]:
     """Yield ``work(task)`` for each task, in order, with a bounded number in flight; tasks are drawn as needed."""
     workers = workers or worker_count()
     pending: deque[Future[Result]] = deque()

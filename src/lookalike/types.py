@@ -123,6 +123,12 @@ class Embeddings:
             parts[0].space,
         )
 
+    def mean_direction(self) -> Embeddings:
+        """Return one embedding that stands for all of these: the normalized mean of the unit vectors."""
+        if len(self) == 1:
+            return self
+        return Embeddings.from_raw(self.vectors.mean(axis=0, dtype=np.float64, keepdims=True), self.space)
+
     def __len__(self) -> int:
         return len(self.vectors)
 
@@ -226,6 +232,21 @@ class IndexReport:
     unchanged: int
     removed: int
     skipped: tuple[Skipped, ...] = ()
+
+    @classmethod
+    def total(cls, reports: Sequence[IndexReport]) -> IndexReport:
+        """Return one report of several runs."""
+        return cls(
+            sum(r.added for r in reports),
+            sum(r.updated for r in reports),
+            sum(r.unchanged for r in reports),
+            sum(r.removed for r in reports),
+            tuple(skipped for r in reports for skipped in r.skipped),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return asdict(self)
 
 
 def display_path(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,32 @@
+"""Index one folder or several, and perhaps with one more encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lookalike.gallery import Gallery
+from lookalike.indexing import Progress
+from lookalike.metadata import Given
+from lookalike.types import IndexReport
+
+
+def index(
+    gallery: Gallery,
+    folders: Sequence[str],
+    *,
+    given: Given,
+    prune: bool,
+    hidden: bool,
+    exclude: Sequence[str],
+    add_encoder: str | None,
+    progress: Progress,
+) -> IndexReport:
+    """Bring the gallery up to date with each folder in turn, and return one report of all."""
+    reports = [
+        gallery.index(folder, metadata=given, prune=prune, hidden=hidden, exclude=exclude, progress=progress)
+        for folder in folders
+    ]
+    if add_encoder:
+        embedded, skipped = gallery.add_encoder(add_encoder, progress=progress)
+        reports.append(IndexReport(0, embedded, 0, 0, skipped))
+    return IndexReport.total(reports)

@@ -1,0 +1,97 @@
+"""Search a gallery with one picture or with many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lookalike.errors import ConfigError, InputError
+from lookalike.gallery import Box, Gallery
+from lookalike.pipeline import in_parallel, reason_of
+from lookalike.types import Embeddings, Hits, Skipped, Space
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of every query that could be read, in order, and those that could not."""
+
+    metric: str
+    space: Space
+    queries: tuple[Hits, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return {
+            "metric": self.metric,
+            "space": self.space.as_dict(),
+            "queries": [
+                {"query": hits.query, "exact": hits.exact, "hits": [asdict(hit) for hit in hits]}
+                for hits in self.queries
+            ],
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a search, whatever the query; see ``Gallery.search``."""
+
+    k: int = 10
+    metric: str | None = None
+    where: str | None = None
+    crop: Box | None = None
+    exact: bool = False
+
+
+def search_with(
+    gallery: Gallery, images: Sequence[str], like: Sequence[str], request: Request, *, together: bool = False
+) -> SearchResult:
+    """Search with picture files, or with items of the gallery; ``together`` makes one query of the pictures."""
+    if bool(images) == bool(like):
+        raise ConfigError("name the pictures to search with, or items with --like ID: one of the two")
+    if like:
+        return search_like(gallery, like, request)
+    return search_together(gallery, images, request) if together else search(gallery, images, request)
+
+
+def search(gallery: Gallery, queries: Sequence[str], request: Request) -> SearchResult:
+    """Search with each picture file. One bad query among several is skipped with its reason; a single one raises."""
+    read = [(q, outcome) for q, outcome in zip(queries, _embedded(gallery, queries, request.crop), strict=True)]
+    good = [(q, outcome) for q, outcome in read if isinstance(outcome, Embeddings)]
+    bad = [(q, outcome) for q, outcome in read if not isinstance(outcome, Embeddings)]
+    if not good:
+        raise bad[0][1]
+    skipped = tuple(Skipped(q, reason_of(error)) for q, error in bad)
+    return _answered(gallery, [q for q, _ in good], Embeddings.concatenate([e for _, e in good]), request, skipped)
+
+
+def search_together(gallery: Gallery, queries: Sequence[str], request: Request) -> SearchResult:
+    """Search once with several pictures of one thing: the mean of their directions is the query."""
+    vectors = gallery.embed(queries, crop=request.crop)
+    return _answered(gallery, [" + ".join(queries)], vectors.mean_direction(), request)
+
+
+def search_like(gallery: Gallery, ids: Sequence[str], request: Request) -> SearchResult:
+    """Search with the stored vectors of items, given by id or path; no picture is opened, no encoder needed."""
+    return _answered(gallery, ids, gallery.embeddings(ids), request)
+
+
+def _embedded(gallery: Gallery, queries: Sequence[str], crop: Box | None) -> list[Embeddings | InputError]:
+    def work(query: str) -> Embeddings | InputError:
+        try:
+            return gallery.embed([query], crop=crop)
+        except InputError as error:
+            return error
+
+    return list(in_parallel(work, queries))
+
+
+def _answered(
+    gallery: Gallery, names: Sequence[str], vectors: Embeddings, request: Request, skipped: tuple[Skipped, ...] = ()
+) -> SearchResult:
+    found = gallery.search_each(
+        vectors, request.k, metric=request.metric, where=request.where, exact=request.exact, names=names
+    )
+    return SearchResult(request.metric or gallery.metric, gallery.space, tuple(found), skipped)

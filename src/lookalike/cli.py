@@ -1,0 +1,389 @@
+"""The command ``lookalike``: each verb parses its arguments, calls one app, and prints.
+
+Nothing heavy is imported until a verb runs, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lookalike import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lookalike.types import Hits, Item, Skipped
+
+GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
+METRICS = ("cosine", "euclidean", "manhattan")
+
+gallery_option = click.option(
+    "--gallery",
+    "-g",
+    metavar="DIR",
+    envvar=GALLERY_VARIABLE,
+    default="lookalike.gallery",
+    show_default=f"${GALLERY_VARIABLE}, else lookalike.gallery",
+    help="The gallery.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+encoder_option = click.option(
+    "--encoder", metavar="NAME", help="Which of the gallery's encoders; for a new gallery, which to use for good."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lookalike")
+def cli() -> None:
+    """Find the pictures that look alike: offline, with real weights, without torch.
+
+    Make a gallery of a folder, then search it:
+
+    \b
+        lookalike index ~/Pictures
+        lookalike search query.jpg
+
+    Results go to stdout, progress and warnings to stderr. Exit codes: 0 fine, 1 unexpected, 2 wrong input or option,
+    3 gallery unusable, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, metavar="FOLDER...", type=click.Path())
+@gallery_option
+@encoder_option
+@click.option("--add-encoder", metavar="NAME", help="Embed the items with one more encoder, beside those there are.")
+@click.option(
+    "--metadata",
+    metavar="FILE",
+    type=click.Path(),
+    help="CSV or JSONL with a column 'path' (relative to FILE) and others.",
+)
+@click.option(
+    "--set", "assignments", metavar="NAME=VALUE", multiple=True, help="Metadata for every picture; repeatable."
+)
+@click.option("--prune", is_flag=True, help="Remove items whose files are gone.")
+@click.option("--hidden", is_flag=True, help="Take in hidden files and folders.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out names or relative paths; repeatable.")
+@json_option
+def index(
+    folders: tuple[str, ...],
+    gallery: str,
+    encoder: str | None,
+    add_encoder: str | None,
+    metadata: str | None,
+    assignments: tuple[str, ...],
+    prune: bool,
+    hidden: bool,
+    exclude: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Bring a gallery up to date with folders of pictures.
+
+    Makes the gallery where there is none. Only new and changed files are read; renamed files are recognized by their
+    content; a bad file is reported and the run goes on. Interrupted, the same command goes on where it was.
+
+    A picture's label is the folder directly under FOLDER that it lies in, unless the metadata says otherwise.
+    """
+    from lookalike.apps.index import index as run
+    from lookalike.gallery import Gallery
+    from lookalike.metadata import Given, parse_assignments
+
+    if not folders and not add_encoder:
+        raise click.UsageError("name a FOLDER to index (or --add-encoder NAME)")
+    given = Given(metadata).and_for_all(parse_assignments(assignments))
+    with Gallery.open(gallery, encoder=encoder, create=bool(folders)) as opened, progress("pictures") as count:
+        report = run(
+            opened,
+            folders,
+            given=given,
+            prune=prune,
+            hidden=hidden,
+            exclude=exclude,
+            add_encoder=add_encoder,
+            progress=count,
+        )
+    if as_json:
+        return print_json(report.as_dict())
+    click.echo(
+        f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged, {report.removed} removed, "
+        f"{len(report.skipped)} skipped"
+    )
+    print_skipped(report.skipped)
+    return None
+
+
+@cli.command()
+@click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path())
+@gallery_option
+@encoder_option
+@click.option("-k", "k", default=10, show_default=True, type=click.IntRange(min=1), help="How many hits.")
+@click.option("--metric", type=click.Choice(METRICS), help="[default: the gallery's own]")
+@click.option("--where", metavar="FILTER", help="Only items for which this holds: 'album = \"cats\" and year >= 2020'.")
+@click.option("--crop", metavar="X,Y,W,H", help="Search with this box of the picture, in its upright pixels.")
+@click.option("--like", metavar="ID", multiple=True, help="Search with an item of the gallery; repeatable.")
+@click.option("--together", is_flag=True, help="The pictures show one thing: search once, with all of them.")
+@click.option("--exact", is_flag=True, help="Compare every item, also where there is an approximate index.")
+@click.option("--html", metavar="FILE", type=click.Path(), help="Write a contact sheet: each query beside its hits.")
+@json_option
+def search(
+    images: tuple[str, ...],
+    gallery: str,
+    encoder: str | None,
+    k: int,
+    metric: str | None,
+    where: str | None,
+    crop: str | None,
+    like: tuple[str, ...],
+    together: bool,
+    exact: bool,
+    html: str | None,
+    as_json: bool,
+) -> None:
+    """Find the items of a gallery that look most like a picture."""
+    from lookalike.apps.search import Request, search_with
+    from lookalike.gallery import Gallery
+    from lookalike.report import write_contact_sheet
+
+    request = Request(k, metric, where, parse_box(crop), exact)
+    with Gallery.open(gallery, encoder=encoder, create=False) as opened:
+        result = search_with(opened, images, like, request, together=together)
+    if html:
+        write_contact_sheet(Path(html), result.queries, notes=[f"gallery: {gallery}"])
+        click.echo(f"contact sheet: {html}", err=True)
+    if as_json:
+        return print_json(result.as_dict())
+    for hits in result.queries:
+        print_hits(hits, header=len(result.queries) > 1)
+    print_skipped(result.skipped)
+    return None
+
+
+@cli.command("list")
+@gallery_option
+@click.option("--where", metavar="FILTER", help="Only items for which this holds.")
+@json_option
+def list_(gallery: str, where: str | None, as_json: bool) -> None:
+    """List the items of a gallery."""
+    from lookalike.gallery import Gallery
+
+    with Gallery.open(gallery, create=False) as opened:
+        items = opened.items(where)
+        if as_json:
+            return print_json_list("items", map(item_as_dict, items))
+        for item in items:
+            click.echo(f"{safe(item.id)}  {safe(item.path or '-')}")
+    return None
+
+
+@cli.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@gallery_option
+@json_option
+def show(ids: tuple[str, ...], gallery: str, as_json: bool) -> None:
+    """Show what is known of items, given by id or path."""
+    from lookalike.gallery import Gallery
+
+    with Gallery.open(gallery, create=False) as opened:
+        items = [item_as_dict(item) for item in opened.get(ids)]
+    if as_json:
+        return print_json({"items": items})
+    for item in items:
+        print_fields(item)
+    return None
+
+
+@cli.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@gallery_option
+@json_option
+def remove(ids: tuple[str, ...], gallery: str, as_json: bool) -> None:
+    """Remove items from a gallery, by id or path. The picture files are not touched."""
+    from lookalike.gallery import Gallery
+
+    with Gallery.open(gallery, create=False) as opened:
+        removed = opened.remove(ids)
+    if as_json:
+        return print_json({"removed": removed})
+    click.echo(f"{removed} removed")
+    return None
+
+
+@cli.command()
+@gallery_option
+@json_option
+def info(gallery: str, as_json: bool) -> None:
+    """Tell what a gallery holds."""
+    from lookalike.gallery import Gallery
+
+    with Gallery.open(gallery, create=False) as opened:
+        facts = opened.info()
+    if as_json:
+        return print_json(facts)
+    print_fields(facts)
+    return None
+
+
+@cli.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
+@click.option("--output", "-o", required=True, metavar="FILE", type=click.Path(), help="An .npz or .parquet file.")
+@click.option("--encoder", default="efficientnet-lite0", show_default=True, metavar="NAME", help="Which encoder.")
+@json_option
+def embed(images: tuple[str, ...], output: str, encoder: str, as_json: bool) -> None:
+    """Write the vectors of pictures (and folders of pictures) to a file, for other tools."""
+    from lookalike import registry
+    from lookalike.apps.embed import embed as run
+
+    with progress("pictures") as count:
+        result = run(images, registry.encoder(encoder), Path(output), count)
+    if as_json:
+        return print_json(result.as_dict())
+    click.echo(f"{result.embedded} pictures embedded, {result.space.dim} numbers each, in {safe(output)}")
+    print_skipped(result.skipped)
+    return None
+
+
+@cli.command()
+@click.argument("gallery", metavar="GALLERY", type=click.Path())
+@click.argument("output", metavar="FILE.parquet", type=click.Path())
+@json_option
+def export(gallery: str, output: str, as_json: bool) -> None:
+    """Write a gallery's items, metadata and vectors to a Parquet file."""
+    from lookalike.apps.exchange import export as run
+    from lookalike.gallery import Gallery
+
+    with Gallery.open(gallery, create=False) as opened, progress("items") as count:
+        result = run(opened, Path(output), count)
+    if as_json:
+        return print_json(result.as_dict())
+    click.echo(f"{result.exported} items written to {safe(output)}")
+    return None
+
+
+@cli.command("import")
+@click.argument("file", metavar="FILE.parquet", type=click.Path())
+@click.argument("gallery", metavar="GALLERY", type=click.Path())
+@click.option("--encoder", metavar="NAME", help="What made the vectors, where the file does not say.")
+@json_option
+def import_(file: str, gallery: str, encoder: str | None, as_json: bool) -> None:
+    """Bring a Parquet file into a gallery: an export, or vectors made elsewhere.
+
+    A file made elsewhere needs a column 'vector' and a column 'id' or 'path'; all others become metadata.
+    """
+    from lookalike.apps.exchange import import_ as run
+
+    with progress("items") as count:
+        result = run(Path(file), Path(gallery), encoder=encoder, progress=count)
+    if as_json:
+        return print_json(result.as_dict())
+    click.echo(f"{result.added} added, {result.updated} updated, {len(result.skipped)} skipped")
+    print_skipped(result.skipped)
+    return None
+
+
+@cli.command()
+@json_option
+def encoders(as_json: bool) -> None:
+    """List the encoders: which are installed, where they come from, under which licence."""
+    from lookalike.encoders.catalog import catalog
+
+    entries = [entry.as_dict() for entry in catalog()]
+    if as_json:
+        return print_json({"encoders": entries})
+    for entry in entries:
+        state = "installed" if entry["installed"] else "not installed"
+        click.echo(f"{entry['name']}  ({state}, {entry['dim']} numbers, {entry['licence']})")
+        click.echo(f"    {entry['good_for']}\n    from {entry['source']}")
+    return None
+
+
+# What the verbs share: reading options, printing
+
+
+def parse_box(text: str | None) -> tuple[int, int, int, int] | None:
+    """Return the four whole numbers of "X,Y,W,H"."""
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"a crop is four whole numbers X,Y,W,H, got {text!r}", param_hint="--crop") from None
+    return x, y, width, height
+
+
+@contextmanager
+def progress(unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a counter on stderr while something runs; nothing where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit=f" {unit}", disable=None, leave=False, smoothing=0.05) as bar:
+        yield lambda done: void(bar.update(done))
+
+
+def void(_value: object) -> None:
+    """Take a value and give none."""
+
+
+def safe(text: object) -> str:
+    """Return text that does no harm to a terminal, whatever is in a file name."""
+    from lookalike.types import display_path
+
+    return display_path(str(text))
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object; everything beyond ASCII is escaped, so it is safe wherever it goes."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_json_list(name: str, values: Iterable[Mapping[str, Any]]) -> None:
+    """Print {name: [...]} one value a line, without holding them all."""
+    click.echo(f'{{"{name}": [', nl=False)
+    separator = "\n"
+    for value in values:
+        click.echo(separator + json.dumps(value, allow_nan=False), nl=False)
+        separator = ",\n"
+    click.echo("\n]}")
+
+
+def print_hits(hits: Hits, *, header: bool) -> None:
+    """Print a table: rank, score, id, path."""
+    if header:
+        click.echo(f"{safe(hits.query)}:")
+    for rank, hit in enumerate(hits, 1):
+        click.echo(f"{rank:4}  {hit.score:8.4f}  {safe(hit.id)}  {safe(hit.path or '-')}")
+    if not hits:
+        click.echo("no hit")
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print one ``name: value`` a line."""
+    for name, value in fields.items():
+        click.echo(f"{name}: {safe(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)}")
+    click.echo()
+
+
+def print_skipped(skipped: Sequence[Skipped], at_most: int = 20) -> None:
+    """Print on stderr what was left out and why: every line of a short list, a count by reason of a long one."""
+    for one in skipped[:at_most]:
+        click.echo(f"skipped {safe(one.path)}: {safe(one.reason)}", err=True)
+    if len(skipped) > at_most:
+        click.echo(f"… and {len(skipped) - at_most} more; --json lists them all", err=True)
+
+
+def item_as_dict(item: Item) -> dict[str, Any]:
+    """Return the documented JSON shape of an item."""
+    return {
+        "id": item.id,
+        "path": item.path,
+        "metadata": dict(item.metadata),
+        "content": item.content,
+        "width": item.width,
+        "height": item.height,
+    }

@@ -1,0 +1,365 @@
+"""The spine: a gallery of pictures that can be indexed, searched and kept up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from lookalike import registry
+from lookalike.errors import ConfigError, InputError, SpaceMismatch, StoreError, UnknownId
+from lookalike.images import read, read_bytes
+from lookalike.indexing import Indexer, Options, Progress, complete, free_id
+from lookalike.metadata import Given, checked, told_by_file
+from lookalike.pipeline import contents_of, embed, smallest_side
+from lookalike.protocols import Encoder
+from lookalike.roots import Roots, root_of
+from lookalike.stores.sqlite import SqliteStore
+from lookalike.types import (
+    NO_METADATA,
+    Embeddings,
+    FileStamp,
+    Hits,
+    Image,
+    ImageSource,
+    IndexReport,
+    Item,
+    Skipped,
+    Space,
+)
+
+_METRIC_SETTING = "metric"
+_SPACE_SETTING = "default_space"
+_WAIT_S = 10.0
+
+Box = tuple[int, int, int, int]
+
+
+def no_progress(_done: int) -> None:
+    """Do nothing: what stands for a progress bar where there is none."""
+
+
+class Gallery:
+    """Pictures with their vectors and metadata, in one directory.
+
+    Open with :meth:`open`; close with :meth:`close` or ``with``. Reading methods may be called from several threads,
+    and by other processes while one writes. Writing methods wait up to ten seconds for another writer.
+    """
+
+    def __init__(self, store: SqliteStore, space: Space) -> None:
+        self._store = store
+        self.space = space
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, encoder: str | None = None, metric: str | None = None, create: bool = True
+    ) -> Gallery:
+        """Open the gallery at ``path``; make it if there is none and ``create`` is true.
+
+        ``encoder`` says which of its spaces to use, or, for a new gallery, which encoder to use for good
+        (``efficientnet-lite0`` where nothing is said); ``metric`` is what a search uses unless told otherwise.
+        Raises StoreError where the gallery is missing, damaged, newer than this program or no gallery at all, and
+        SpaceMismatch where it has no vectors of ``encoder``.
+        """
+        directory = Path(path).expanduser()
+        if create and not SqliteStore.exists(directory):
+            return cls._create(directory, encoder or registry.DEFAULT_ENCODER, metric or registry.DEFAULT_METRIC)
+        store = SqliteStore.open(directory)
+        try:
+            return cls(store, _chosen_space(store, encoder))
+        except BaseException:
+            store.close()
+            raise
+
+    @classmethod
+    def _create(cls, directory: Path, encoder: str, metric: str) -> Gallery:
+        registry.metric(metric)
+        return cls._make(directory, [registry.encoder(encoder).space], metric)
+
+    @classmethod
+    def _make(cls, directory: Path, spaces: Sequence[Space], metric: str) -> Gallery:
+        store = SqliteStore.create(directory)
+        with store.writing(_WAIT_S):
+            for space in spaces:
+                store.add_space(space)
+            store.set_setting(_METRIC_SETTING, metric)
+            store.set_setting(_SPACE_SETTING, spaces[0].encoder)
+        return cls(store, spaces[0])
+
+    @classmethod
+    def for_spaces(cls, path: str | os.PathLike[str], spaces: Sequence[Space]) -> Gallery:
+        """Open the gallery at ``path`` to put vectors of these spaces into it; make it if there is none.
+
+        Raises SpaceMismatch where there is one whose own space is not the first of ``spaces``.
+        """
+        directory = Path(path).expanduser()
+        if not SqliteStore.exists(directory):
+            return cls._make(directory, spaces, registry.DEFAULT_METRIC)
+        gallery = cls.open(directory, create=False)
+        if gallery.space != spaces[0]:
+            gallery.close()
+            raise SpaceMismatch(gallery.space, spaces[0], "choose another gallery for these vectors")
+        return gallery
+
+    def close(self) -> None:
+        """Release the files; what was written is on disk already."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Writing
+
+    def index(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        metadata: Given | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        prune: bool = False,
+        hidden: bool = False,
+        exclude: Sequence[str] = (),
+        progress: Progress = no_progress,
+    ) -> IndexReport:
+        """Bring the gallery up to date with a folder (or one file), touching only what changed.
+
+        ``metadata`` is a mapping for every picture, or the path of a CSV or JSONL sidecar with a column ``path``
+        (relative to the sidecar). Items whose files are gone stay, unless ``prune``; ``hidden`` takes in names that
+        begin with a dot; ``exclude`` leaves out glob patterns. One bad file is a line in ``report.skipped``, never the
+        end. Interrupted or killed, it goes on where it was when called again.
+        """
+        given = metadata if isinstance(metadata, Given) else Given(metadata)
+        options = Options(prune=prune, hidden=hidden, exclude=tuple(exclude))
+        with self._writing():
+            report = Indexer(self._store, self._encoders(), os.fspath(folder), given, options, progress).run()
+        return report
+
+    def add(self, image: ImageSource, *, id: str | None = None, metadata: Mapping[str, Any] = NO_METADATA) -> Item:  # noqa: A002
+        """Add one picture, or replace the one with this ``id`` (or this path), and return its item.
+
+        Without an ``id`` a file keeps the one it has, and anything else becomes a new item.
+        """
+        given = checked(metadata)
+        with self._writing():
+            item, picture = self._prepare(image, id, given)
+            self._store.upsert([item], embed(picture, self._encoders()))
+        return item
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove items by id or path; the picture files stay. Return how many; raise UnknownId and remove nothing."""
+        known = [item.id for item in self.get(ids)]
+        with self._writing():
+            return self._store.delete(known)
+
+    def add_encoder(self, name: str, *, progress: Progress = no_progress) -> tuple[int, tuple[Skipped, ...]]:
+        """Embed all items with one more encoder, beside those there are; return how many, and what was skipped.
+
+        Interrupted, it goes on when called again. From then on ``index`` and ``add`` fill this space too.
+        """
+        encoder = registry.encoder(name)
+        with self._writing():
+            self._store.add_space(encoder.space)
+            outcome = complete(self._store, encoder, progress)
+        return outcome
+
+    def put(self, items: Sequence[Item], embeddings: Sequence[Embeddings]) -> None:
+        """Add or replace items whose vectors were made elsewhere; row i of each of ``embeddings`` is item i's."""
+        with self._writing():
+            self._store.upsert(items, embeddings)
+
+    # Reading
+
+    def search(
+        self,
+        query: ImageSource | Sequence[ImageSource],
+        k: int = 10,
+        *,
+        metric: str | None = None,
+        where: str | None = None,
+        crop: Box | None = None,
+        exact: bool = False,
+    ) -> Hits:
+        """Return the ``k`` items nearest to a picture, or to several pictures of one thing, best first, ties by id.
+
+        ``where`` filters on metadata (``'album = "cats" and year >= 2020'``); ``crop`` is (x, y, width, height) in
+        pixels of the upright picture; ``exact`` switches an approximate index off.
+        """
+        pictures = _as_list(query)
+        if not pictures:
+            raise InputError("a search needs at least one picture, got none")
+        vectors = self.embed(pictures, crop=crop).mean_direction()
+        name = " + ".join(map(_name_of, pictures))
+        return self.search_each(vectors, k, metric=metric, where=where, exact=exact, names=[name])[0]
+
+    def search_each(
+        self,
+        queries: Embeddings,
+        k: int = 10,
+        *,
+        metric: str | None = None,
+        where: str | None = None,
+        exact: bool = False,
+        names: Sequence[str] | None = None,
+    ) -> list[Hits]:
+        """Return the ``k`` nearest items for each row of ``queries`` (N, dim), in order.
+
+        The queries may come from :meth:`embed`, from stored items (:meth:`embeddings`) or from elsewhere; ``names`` are
+        what the hits call them. Raises SpaceMismatch where they are of another space than the gallery.
+        """
+        if k < 1:
+            raise ConfigError(f"k is how many hits are wanted, at least 1, got {k}")
+        if queries.space != self.space:
+            raise SpaceMismatch(self.space, queries.space, "embed the queries with this gallery's encoder")
+        found = self._store.search(queries, k, registry.metric(metric or self.metric), where, exact=exact)
+        return [replace(hits, query=name) for hits, name in zip(found, names, strict=True)] if names else found
+
+    def embed(self, pictures: Sequence[ImageSource], *, crop: Box | None = None) -> Embeddings:
+        """Return the embeddings (N, dim) of pictures in the gallery's space; raise on the first that cannot be read."""
+        encoder = self._encoder(self.space)
+        # A crop is given in pixels of the whole picture, so the whole picture is read.
+        images = [read(picture, None if crop else encoder.at_least) for picture in pictures]
+        return encoder.encode([image.crop(*crop) for image in images] if crop else images)
+
+    def embeddings(self, ids: Sequence[str], space: Space | None = None) -> Embeddings:
+        """Return the stored vectors (N, dim) of items, by id or path, in order; raise InputError where one has none."""
+        return self._store.embeddings([item.id for item in self.get(ids)], space or self.space)
+
+    def get(self, ids: Sequence[str]) -> list[Item]:
+        """Return the items with these ids or paths, in order; raise UnknownId with all that are missing."""
+        found = [self._find(name) for name in ids]
+        missing = [name for name, item in zip(ids, found, strict=True) if item is None]
+        if missing:
+            raise UnknownId(missing)
+        return [item for item in found if item is not None]
+
+    def has(self, id: str) -> bool:  # noqa: A002
+        """Tell whether there is an item with this id."""
+        try:
+            return bool(self._store.get([id]))
+        except UnknownId:
+            return False
+
+    def items(self, where: str | None = None) -> Iterator[Item]:
+        """Yield the items (for which ``where`` holds), in bounded memory."""
+        return self._store.items(where)
+
+    def count(self, where: str | None = None) -> int:
+        """Return how many items there are (for which ``where`` holds)."""
+        return self._store.count(where)
+
+    def __len__(self) -> int:
+        return self.count()
+
+    @property
+    def spaces(self) -> list[Space]:
+        """The spaces that this gallery holds vectors of, oldest first."""
+        return list(self._store.spaces())
+
+    @property
+    def metric(self) -> str:
+        """The metric that a search uses unless told otherwise."""
+        return str(self._store.setting(_METRIC_SETTING) or registry.DEFAULT_METRIC)
+
+    def info(self) -> dict[str, Any]:
+        """Return what there is to know: items, space, metric, schema, every space's vectors, size on disk."""
+        return {
+            **self._store.info(),
+            "space": self.space.as_dict(),
+            "metric": self.metric,
+            "spaces": [{**space.as_dict(), "vectors": count} for space, count in self._store.spaces().items()],
+            "roots": Roots(self._store).known,
+        }
+
+    # Below the surface
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return self._store.writing(_WAIT_S)
+
+    def _encoders(self) -> list[Encoder]:
+        return [self._encoder(space) for space in self._store.spaces()]
+
+    def _encoder(self, space: Space) -> Encoder:
+        if space.encoder not in registry.names("encoder"):
+            raise ConfigError(
+                f"this gallery's vectors were made by {space.encoder!r}, which is not an encoder known here; "
+                "search by stored items instead (`lookalike search --like ID`)"
+            )
+        encoder = registry.encoder(space.encoder)
+        if encoder.space != space:
+            raise SpaceMismatch(
+                space, encoder.space, "the encoder has changed since the gallery was made: index into a new gallery"
+            )
+        return encoder
+
+    def _find(self, name: str) -> Item | None:
+        try:
+            return self._store.get([name])[0]
+        except UnknownId:
+            return Roots(self._store).item_at(os.path.abspath(os.path.expanduser(name)))
+
+    def _prepare(self, source: ImageSource, id_: str | None, given: Mapping[str, Any]) -> tuple[Item, Image]:
+        at_least = smallest_side(self._encoders())
+        if isinstance(source, str | os.PathLike):
+            return self._prepare_file(os.fspath(source), id_, given, at_least)
+        image = read(source, at_least)
+        content = hashlib.sha256(source if isinstance(source, bytes) else _pixels_as_bytes(image)).hexdigest()
+        name = id_ or free_id(self._store, content.encode())
+        told = told_by_file("", image.taken)
+        return Item(name, {**told, **given}, given, None, content, *image.size), image
+
+    def _prepare_file(
+        self, path: str, id_: str | None, given: Mapping[str, Any], at_least: int | None
+    ) -> tuple[Item, Image]:
+        absolute = os.path.abspath(os.path.expanduser(path))
+        contents = contents_of(absolute)
+        image = read_bytes(contents.data, path, at_least)
+        roots = Roots(self._store)
+        old = roots.item_at(absolute)
+        if old is not None and id_ not in {None, old.id}:
+            raise InputError(f"{path} is in the gallery as {old.id!r}; remove that item to add it as {id_!r}")
+        roots.adopt(root_of(absolute))
+        root, relative = roots.place(absolute) or (root_of(absolute), os.path.basename(absolute))
+        stamp = FileStamp(root, relative, contents.size, contents.mtime_ns)
+        given = {**(old.given if old else {}), **given}
+        name = id_ or (old.id if old else free_id(self._store, f"{contents.sha256}\0".encode() + os.fsencode(relative)))
+        metadata = {**told_by_file(relative, image.taken), **given}
+        return Item(name, metadata, given, stamp, contents.sha256, *image.size), image
+
+
+def _chosen_space(store: SqliteStore, encoder: str | None) -> Space:
+    name = encoder or store.setting(_SPACE_SETTING)
+    spaces = list(store.spaces())
+    for space in spaces:
+        if space.encoder == name:
+            return space
+    if encoder is None or not spaces:
+        raise StoreError("this gallery was never finished being made: delete its directory and index again")
+    raise SpaceMismatch(
+        " or ".join(space.encoder for space in spaces),
+        encoder,
+        f"`lookalike index --add-encoder {encoder}` adds it to this gallery, beside what there is",
+    )
+
+
+def _as_list(query: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
+    # Only a list or a tuple is several pictures: text, bytes and arrays are sequences too, and are one.
+    return list(query) if isinstance(query, list | tuple) else [cast(ImageSource, query)]
+
+
+def _name_of(source: ImageSource) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return source.source if isinstance(source, Image) else f"<{type(source).__name__}>"
+
+
+def _pixels_as_bytes(image: Image) -> bytes:
+    return repr(image.pixels.shape).encode() + image.pixels.tobytes()

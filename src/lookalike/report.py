@@ -1,0 +1,87 @@
+"""Pictures for people: one self-contained HTML file that needs no network and runs no script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lookalike import __version__
+from lookalike.errors import InputError
+from lookalike.images import read, thumbnail
+from lookalike.pipeline import in_parallel
+from lookalike.tables import replacing, require_suffix
+from lookalike.types import Hits, display_path
+
+_SIDE = 224
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture of a sheet: what stands under it, and the picture as a data URI, or why there is none."""
+
+    title: str
+    caption: str
+    details: str
+    picture: str | None
+    problem: str | None = None
+
+
+def write_contact_sheet(
+    output: Path, results: Sequence[Hits], *, title: str = "Search results", notes: Sequence[str] = ()
+) -> None:
+    """Write a page that shows each query beside its hits, best first, with scores and metadata.
+
+    Nothing from a picture, a file name or metadata is trusted: all text is escaped, and pictures are drawn anew.
+    """
+    require_suffix(output, ".html", ".htm")
+    paths = [path for hits in results for path in (hits.query, *(hit.path for hit in hits)) if path]
+    pictures = dict(zip(paths, in_parallel(_picture, paths), strict=True))
+    rows = [_row(hits, lambda path: pictures.get(path, (None, "no file"))) for hits in results]
+    page = (
+        _templates().get_template("contact_sheet.html").render(title=title, rows=rows, notes=notes, version=__version__)
+    )
+    with replacing(output) as file:
+        file.write(page.encode("utf-8", "replace"))
+
+
+def _row(hits: Hits, picture_of: Callable[[str], tuple[str | None, str | None]]) -> dict[str, Any]:
+    query = Tile(_name(hits.query), "query", display_path(hits.query), *picture_of(hits.query))
+    tiles = [
+        Tile(
+            _name(hit.path or hit.id),
+            f"{hit.score:.4f}",
+            "\n".join([display_path(hit.path or hit.id), *(f"{key}: {value}" for key, value in hit.metadata.items())]),
+            *picture_of(hit.path or ""),
+        )
+        for hit in hits
+    ]
+    return {"query": query, "hits": tiles, "metric": hits.metric, "exact": hits.exact}
+
+
+def _picture(path: str) -> tuple[str | None, str | None]:
+    try:
+        data = thumbnail(read(path, _SIDE), _SIDE)
+    except InputError as error:
+        return None, str(getattr(error, "reason", error))
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode(), None
+
+
+def _name(path: str) -> str:
+    return display_path(path.rpartition("/")[2] or path)
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("lookalike"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
