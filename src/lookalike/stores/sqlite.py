@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,9 +20,11 @@ from filelock import FileLock, Timeout
 
 from lookalike.errors import InputError, SpaceMismatch, StoreError, UnknownId
 from lookalike.protocols import Metric
-from lookalike.stores import schema
+from lookalike.stores import ann, schema
+from lookalike.stores.ann import Progress
 from lookalike.stores.connections import DATABASE, Connections, connect, damaged, translated
-from lookalike.stores.matrix import Keys, Matrix, off_unit
+from lookalike.stores.durable import replace_durably
+from lookalike.stores.matrix import Keys, Matrix, decoded, off_unit
 from lookalike.stores.topk import Question
 from lookalike.stores.where import Sql, compile_where
 from lookalike.types import NO_METADATA, Embeddings, FileStamp, Float32, Hit, Hits, Item, Space
@@ -56,6 +59,11 @@ class SqliteStore:
         self._file_lock = _writer_lock(directory)
 
     # Opening and closing
+
+    @staticmethod
+    def exists(directory: str | os.PathLike[str]) -> bool:
+        """Tell whether there is a gallery in ``directory``; whether it is sound shows when it is opened."""
+        return (Path(directory) / DATABASE).is_file()
 
     @classmethod
     def create(cls, directory: str | os.PathLike[str]) -> Self:
@@ -206,6 +214,10 @@ class SqliteStore:
             raise UnknownId(missing)
         return [_item(row) for row in found]
 
+    def has(self, id_: str) -> bool:
+        """Tell whether there is an item with this id."""
+        return bool(self._connections.rows("SELECT 1 FROM items WHERE id = ?", (_text(id_),)))
+
     def count(self, where: str | None = None) -> int:
         """Return how many items there are (for which ``where`` holds)."""
         condition, parameters = compile_where(where) if where is not None else ("1", [])
@@ -247,24 +259,17 @@ class SqliteStore:
         return self._paged(absent, [key]) if key is not None else self._paged("1", [])
 
     def embeddings(self, ids: Sequence[str], space: Space) -> Embeddings:
-        """Return these items' vectors in ``space``, in this order; raise UnknownId, or InputError where one lacks."""
+        """Return these items' vectors in ``space``, in this order; raise UnknownId for those that have none there."""
+        sql = (
+            "SELECT vector, norm FROM vectors JOIN spaces ON spaces.key = vectors.space "
+            "WHERE (encoder, version, preprocess, dim) = (?, ?, ?, ?) AND item = (SELECT key FROM items WHERE id = ?)"
+        )
+        named = (space.encoder, space.version, space.preprocess, space.dim)
         with self._connections.reading() as db:
-            known = _known(db, list(ids))
-            if missing := [id_ for id_ in ids if id_ not in known]:
-                raise UnknownId(missing)
-            key = _find_space(db, space)
-            rows = [
-                db.execute(
-                    "SELECT vector, norm FROM vectors WHERE space = ? AND item = ?", (key, known[id_][0])
-                ).fetchone()
-                for id_ in ids
-            ]
+            rows = [db.execute(sql, (*named, _text(id_))).fetchone() for id_ in ids]
         if lacking := [id_ for id_, row in zip(ids, rows, strict=True) if row is None]:
-            raise InputError(f"no vector in {space} for {', '.join(map(repr, lacking[:5]))}; index with that encoder")
-        whole = b"".join(row[0] for row in rows)
-        if len(whole) != len(ids) * space.dim * 4:
-            raise damaged(self.directory, "a vector of the wrong length")
-        vectors = np.frombuffer(whole, "<f4").reshape(len(ids), space.dim).astype(np.float32)
+            raise UnknownId(lacking)
+        vectors = decoded(self.directory, [row[0] for row in rows], space.dim)
         return Embeddings(vectors, np.array([row[1] for row in rows], np.float32), space)
 
     def setting(self, name: str) -> Any:
@@ -334,8 +339,9 @@ class SqliteStore:
             with matrix.lock:
                 view = matrix.view(db)
             allowed = None if condition is None else _keys_where(db, condition)
-            found = view.nearest(question, allowed)
-            return [(_hits(db, keys, scores, question.k), True) for keys, scores in found]
+            probable = view.probably_nearest(question) if allowed is None and not exact else None
+            found = view.nearest(question, allowed) if probable is None else probable
+            return [(_hits(db, keys, scores, question.k), probable is None) for keys, scores in found]
 
     def _matrix(self, space: Space) -> Matrix | None:
         with self._connections.use() as db:
@@ -351,6 +357,43 @@ class SqliteStore:
             if key not in self._matrices:
                 self._matrices[key] = Matrix(self._connections, self.directory / DERIVED, space, key)
             return self._matrices[key]
+
+    def build_ann(self, space: Space, progress: Progress | None = None) -> None:
+        """Build the approximate index of ``space``; ``progress`` is told (rows done, rows in all).
+
+        Raises MissingDependency without the extra ``ann``. Above ``LOOKALIKE_ANN_ABOVE`` vectors (100,000) a search
+        uses it, unless ``exact`` or filtered, until too much has changed.
+        """
+        matrix = self._matrix(space)
+        if matrix is None:
+            return
+        with matrix.lock:
+            base, stamp = matrix.settled()
+        if not len(base.keys):
+            return
+        with translated(self.directory):
+            index = ann.build(
+                self.directory / DERIVED, matrix.prefix, stamp, base.vectors, base.keys, progress=progress
+            )
+        with matrix.lock:
+            matrix.use(index)
+
+    def settle(self, progress: Progress | None = None) -> None:
+        """Bring the derived files up to date after much was written, so that the next search need not.
+
+        Above ``LOOKALIKE_ANN_ABOVE`` vectors the approximate index is built, where the extra ``ann`` is installed and
+        the index lacks or is too far behind. Where the disk is full or not ours, the truth is kept and nothing is said.
+        """
+        for space in self.spaces():
+            matrix = self._matrix(space)
+            if matrix is None:
+                continue
+            with matrix.lock, self._connections.reading() as db:
+                matrix.view(db)
+                wanted = matrix.lacks_ann()
+            if wanted and ann.installed():
+                with contextlib.suppress(StoreError):
+                    self.build_ann(space, progress)
 
     # Below: how the above is done
 
@@ -427,18 +470,7 @@ def _make_database(path: Path) -> None:
         schema.migrate(db)
     finally:
         db.close()
-    (path / _NEW).rename(path / DATABASE)
-    _sync_directory(path)
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_durably(path / _NEW, path / DATABASE)
 
 
 def _check_database(path: Path, db: sqlite3.Connection) -> None:
