@@ -251,8 +251,9 @@ class _Metadata:
         return self._typed(_NUMBER, f"{operator} {_number_mark(value)}", [_number_parameter(value)])
 
     def _typed(self, types: str, condition: str, parameters: list[Any]) -> Sql:
-        sql = f"{self.type} IN {types} AND {self.value} {condition}"
-        return _two_valued((sql, [self.at, self.at, *parameters]))
+        # The type is looked at second: mostly the value has decided by then.
+        sql = f"{self.value} {condition} AND {self.type} IN {types}"
+        return _two_valued((sql, [self.at, *parameters, self.at]))
 
 
 _TEXT = "('text')"
