@@ -1,7 +1,7 @@
 """A recipe as data, and what it makes of a picture: Image -> float32 (3, H, W).
 
 ``Recipe.digest`` is the ``Space.preprocess`` of the encoder that owns the recipe: vectors made by two recipes are never
-compared. Pictures are resized by cykooz.resizer, whose Catmull-Rom filter is Pillow's antialiased bicubic, eight times
+compared. Pictures are resized by cykooz.resizer, whose Catmull-Rom filter is Pillow's antialiased bicubic, six times
 faster; where it is not installed Pillow resizes. The two give the same picture to within ``RESIZER_TOLERANCE``.
 """
 
@@ -31,7 +31,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, lower, in pixels of the source."""
 
-RESIZER_TOLERANCE = {"mean": 0.5, "max": 8.0}
+RESIZER_TOLERANCE = {"mean": 0.5, "max": 4.0}
 """How far the two resizers may differ on a picture, in steps of 256: on average, and at the worst pixel."""
 
 # Raise it when the same fields begin to give other pixels: old vectors then live in another space.
@@ -130,14 +130,16 @@ def _padded(pixels: Pixels, recipe: Recipe) -> Pixels:
 
 def _resample_cykooz(pixels: Pixels, width: int, height: int, box: Box, filter: str) -> Pixels:  # noqa: A002
     left, top, right, lower = box
-    rgb = cykooz.PixelType.U8x3
-    source = cykooz.ImageData(pixels.shape[1], pixels.shape[0], rgb, pixels.tobytes())
-    target = cykooz.ImageData(width, height, rgb)
-    options = cykooz.ResizeOptions(
-        resize_alg=cykooz.ResizeAlg.convolution(getattr(cykooz.FilterType, _FILTERS[filter])),
-        crop_box=cykooz.CropBox(left, top, right - left, lower - top),
-    )
-    _resizer().resize(source, target, options)
+    rows, rgb = pixels.shape[0], cykooz.PixelType.U8x3
+    source = cykooz.ImageData(pixels.shape[1], rows, rgb, pixels.tobytes())
+    narrow, target = cykooz.ImageData(width, rows, rgb), cykooz.ImageData(width, height, rgb)
+    algorithm = cykooz.ResizeAlg.convolution(getattr(cykooz.FilterType, _FILTERS[filter]))
+    # In one step it would go down the columns first; Pillow goes along the rows first, and values are clipped between.
+    for before, after, part in (
+        (source, narrow, cykooz.CropBox(left, 0, right - left, rows)),
+        (narrow, target, cykooz.CropBox(0, top, width, lower - top)),
+    ):
+        _resizer().resize(before, after, cykooz.ResizeOptions(resize_alg=algorithm, crop_box=part))
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(height, width, 3)
 
 
