@@ -4,6 +4,8 @@
     read_file(path)     the bytes of one file, whole and of one moment
     read(source)        a picture: upright, sRGB, opaque
     thumbnail(image)    a small JPEG of it
+
+No name is trusted to tell what a file holds, and no header how much memory it takes.
 """
 
 from __future__ import annotations

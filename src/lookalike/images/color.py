@@ -146,7 +146,8 @@ def _to_grey(picture: PIL.Image.Image) -> ToGrey | None:
 
 
 def _sixteen_bits(samples: NDArray[Any]) -> NDArray[np.uint8]:
-    return ((np.clip(samples, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    grey: NDArray[np.uint8] = ((np.clip(samples, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return grey
 
 
 def _stretched(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

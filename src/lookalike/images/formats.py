@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import logging
 import re
 import struct
 import warnings
@@ -78,6 +79,7 @@ _DAMAGED_GIF_BYTES = 1 << 20
 
 # A library must not talk on its user's terminal; and a warning turned into an error would refuse a good picture.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def identify(data: bytes) -> str:
