@@ -141,6 +141,8 @@ class Gallery:
         options = Options(prune=prune, hidden=hidden, exclude=tuple(exclude))
         with self._writing():
             report = Indexer(self._store, self._encoders(), os.fspath(folder), given, options, progress).run()
+            if report.added or report.updated or report.removed:
+                self.settle()
         return report
 
     def add(self, image: ImageSource, *, id: str | None = None, metadata: Mapping[str, Any] = NO_METADATA) -> Item:  # noqa: A002
@@ -169,12 +171,20 @@ class Gallery:
         with self._writing():
             self._store.add_space(encoder.space)
             outcome = complete(self._store, encoder, progress)
+            self.settle()
         return outcome
 
     def put(self, items: Sequence[Item], embeddings: Sequence[Embeddings]) -> None:
         """Add or replace items whose vectors were made elsewhere; row i of each of ``embeddings`` is item i's."""
         with self._writing():
             self._store.upsert(items, embeddings)
+
+    def settle(self) -> None:
+        """Make what a search is quicker with, after much was written: with ``[ann]``, the index of a large gallery.
+
+        ``index`` and ``add_encoder`` do this themselves. What is made may be deleted at any moment.
+        """
+        self._store.settle()
 
     # Reading
 

@@ -146,6 +146,7 @@ class _Import:
                 self._put([(item, vectors[column]) for item, vectors in good if column in vectors])
             added, updated = added + len(good) - known, updated + known
             self._progress(len(rows))
+        self._gallery.settle()
         return ImportResult(added, updated, tuple(self._skipped))
 
     def _put(self, rows: Sequence[tuple[Item, Embeddings]]) -> None:
