@@ -130,16 +130,25 @@ def _padded(pixels: Pixels, recipe: Recipe) -> Pixels:
 
 def _resample_cykooz(pixels: Pixels, width: int, height: int, box: Box, filter: str) -> Pixels:  # noqa: A002
     left, top, right, lower = box
-    rows, rgb = pixels.shape[0], cykooz.PixelType.U8x3
-    source = cykooz.ImageData(pixels.shape[1], rows, rgb, pixels.tobytes())
-    narrow, target = cykooz.ImageData(width, rows, rgb), cykooz.ImageData(width, height, rgb)
+    rows, columns = pixels.shape[:2]
+    rgb = cykooz.PixelType.U8x3
+    source = cykooz.ImageData(columns, rows, rgb, pixels.tobytes())
+    target = cykooz.ImageData(width, height, rgb)
     algorithm = cykooz.ResizeAlg.convolution(getattr(cykooz.FilterType, _FILTERS[filter]))
-    # In one step it would go down the columns first; Pillow goes along the rows first, and values are clipped between.
-    for before, after, part in (
-        (source, narrow, cykooz.CropBox(left, 0, right - left, rows)),
-        (narrow, target, cykooz.CropBox(0, top, width, lower - top)),
-    ):
-        _resizer().resize(before, after, cykooz.ResizeOptions(resize_alg=algorithm, crop_box=part))
+
+    def step(before: Any, after: Any, *part: float) -> None:
+        options = cykooz.ResizeOptions(resize_alg=algorithm, crop_box=cykooz.CropBox(*part))
+        _resizer().resize(before, after, options)
+
+    # Between the two directions values are rounded and clipped, so that their order shows: this is Pillow's.
+    if rows > 100 * columns and rows > height:
+        between = cykooz.ImageData(columns, height, rgb)
+        step(source, between, 0, top, columns, lower - top)
+        step(between, target, left, 0, right - left, height)
+    else:
+        between = cykooz.ImageData(width, rows, rgb)
+        step(source, between, left, 0, right - left, rows)
+        step(between, target, 0, top, width, lower - top)
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(height, width, 3)
 
 
