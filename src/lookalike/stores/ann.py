@@ -104,7 +104,8 @@ def build(
     _write(faiss, directory, name, made)
     remove_older(directory, prefix, SUFFIX, stamp.seq, keep=name + SUFFIX)
     remove_older(directory, prefix, _INDEX, stamp.seq, keep=name + _INDEX)
-    return made
+    # Mapped from the file it takes no memory of its own.
+    return _loaded(directory / (name + SUFFIX)) or made
 
 
 def read(directory: Path, prefix: str) -> Iterator[AnnIndex]:
@@ -131,8 +132,6 @@ def _trained(faiss: Any, vectors: Float32, rng: np.random.Generator) -> Any:
     index = faiss.IndexIVFScalarQuantizer(
         faiss.IndexFlatIP(dim), dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
-    index.own_fields = True
-    index.quantizer.this.disown()
     index.cp.min_points_per_centroid = 1
     index.cp.max_points_per_centroid = _PER_LIST
     sample = np.sort(rng.choice(len(vectors), min(len(vectors), _PER_LIST * lists), replace=False))

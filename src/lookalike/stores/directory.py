@@ -93,13 +93,14 @@ def writer_lock(path: Path) -> FileLock:
 
 def acquire(lock: FileLock, path: Path, wait_s: float) -> None:
     """Take the lock, waiting ``wait_s`` at most; raise StoreError after that."""
-    try:
-        with translated(path):
+    with translated(path):
+        try:
             lock.acquire(timeout=wait_s)
-    except Timeout as error:
-        raise StoreError(
-            f"another process is writing to the gallery {path} (waited {wait_s:g} s); try again when it is done"
-        ) from error
+        # A Timeout is an OSError too, and would be taken for a broken disk.
+        except Timeout as error:
+            raise StoreError(
+                f"another process is writing to the gallery {path} (waited {wait_s:g} s); try again when it is done"
+            ) from error
 
 
 @contextmanager
