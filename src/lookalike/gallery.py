@@ -143,7 +143,8 @@ class Gallery:
             report = Indexer(self._store, self._encoders(), os.fspath(folder), given, options, progress).run()
             if report.added or report.updated or report.removed:
                 self.settle()
-        return report
+        # A caller who brings a Given may use it for several folders, and asks it in the end.
+        return report if metadata is given else replace(report, skipped=(*report.skipped, *given.unused()))
 
     def add(self, image: ImageSource, *, id: str | None = None, metadata: Mapping[str, Any] = NO_METADATA) -> Item:  # noqa: A002
         """Add one picture, or replace the one with this ``id`` (or this path), and return its item.

@@ -8,11 +8,13 @@ it decoded and embedded. What is written is synced before it is counted.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lookalike.errors import InputError, UnknownId
 from lookalike.images import Found, read_bytes, walk
@@ -88,15 +90,18 @@ class Batch:
         self._changed: list[Item] = []
         self._embedded: list[tuple[Item, tuple[Embeddings, ...]]] = []
         self._skips: list[tuple[FileStamp, str]] = []
+        self.waiting: set[str] = set()
         self._began = time.monotonic()
 
     def change(self, item: Item) -> None:
         """Write an item; its vectors stay."""
+        self._once(item)
         self._changed.append(item)
         self._flush_if_due()
 
     def add(self, item: Item, embeddings: tuple[Embeddings, ...]) -> None:
         """Write an item with its vectors, one row a space."""
+        self._once(item)
         self._embedded.append((item, embeddings))
         self._flush_if_due()
 
@@ -116,9 +121,16 @@ class Batch:
         if self._skips:
             self._store.remember_skips(self._skips, reader_fingerprint())
         self._changed, self._embedded, self._skips = [], [], []
+        self.waiting.clear()
         self._began = time.monotonic()
         if done:
             self._progress(done)
+
+    def _once(self, item: Item) -> None:
+        # Twice in one batch: a file that was read, and then renamed before the walk came to its new place.
+        if item.id in self.waiting:
+            self.flush()
+        self.waiting.add(item.id)
 
     def _flush_if_due(self) -> None:
         waiting = len(self._changed) + len(self._embedded) + len(self._skips)
@@ -151,27 +163,36 @@ class Indexer:
 
     def run(self) -> IndexReport:
         """Go through the folder; also when interrupted, what was embedded is kept."""
-        tasks = self._tasks()
-        self._roots.adopt(self._root)
+        entries = walk(self._folder, hidden=self._options.hidden, exclude=self._options.exclude)
         try:
-            for read in in_parallel(self._read, tasks):
-                self._take(read)
+            with closing(in_parallel(self._read, self._tasks(entries))) as reads:
+                for read in reads:
+                    self._take(read)
         finally:
             self._batch.flush()
+        if not self._found:
+            raise self._nothing_found()
         if self._options.prune:
             self._prune()
-        for path in self._given.unused():
-            reason = f"named in {self._given.sidecar}, but no such picture was indexed"
-            self._tally.skipped.append(Skipped(path, reason))
         return self._tally.report()
+
+    def _nothing_found(self) -> InputError:
+        if next(self._roots.items_under(self._root), None) is None:
+            return InputError(f"{self._folder} holds no picture; name a folder that does, or a picture")
+        return InputError(
+            f"{self._folder} holds no picture at all, and the gallery has items of it: is the disk mounted? "
+            "Nothing was removed; `lookalike remove ID…` removes single items"
+        )
 
     # What has to be opened: in the main thread, in the order of the walk.
 
-    def _tasks(self) -> Iterator[_Task]:
-        for found in walk(self._folder, hidden=self._options.hidden, exclude=self._options.exclude):
+    def _tasks(self, entries: Iterable[Found | Skipped]) -> Iterator[_Task]:
+        for found in entries:
             if isinstance(found, Skipped):
                 self._skip(found)
                 continue
+            if not self._found:
+                self._roots.adopt(self._root)
             self._found += 1
             absolute = os.path.join(self._root, found.relative)
             item = self._roots.item_at(absolute)
@@ -187,13 +208,12 @@ class Indexer:
 
     def _keep(self, item: Item) -> None:
         told = self._given.of(item.path or "") if self._given else {}
-        metadata = {**item.metadata, **told}
-        if metadata == item.metadata:
-            self._tally.unchanged += 1
+        changed = replace(item, metadata={**item.metadata, **told}, given={**item.given, **told})
+        self._count(updated=not _same(changed.metadata, item.metadata))
+        if _same(changed.given, item.given) and _same(changed.metadata, item.metadata):
             self._progress(1)
         else:
-            self._tally.updated += 1
-            self._batch.change(replace(item, metadata=metadata, given={**item.given, **told}))
+            self._batch.change(changed)
 
     def _skip(self, skipped: Skipped) -> None:
         self._tally.skipped.append(skipped)
@@ -202,28 +222,31 @@ class Indexer:
     # What a worker thread does.
 
     def _read(self, task: _Task) -> _Read:
+        # Without a time it is not remembered: what could not be opened is tried again.
+        stamp = replace(task.stamp, mtime_ns=None)
         try:
             contents = contents_of(task.found.path)
             stamp = replace(task.stamp, size=contents.size, mtime_ns=contents.mtime_ns)
             if task.item is not None and task.item.content == contents.sha256:
                 return _of_twin(task, stamp, task.item)
-            for twin in self._store.by_content(contents.sha256):
+            twins = tuple(self._store.by_content(contents.sha256))
+            for twin in twins:
                 embeddings = self._copied(twin)
                 if embeddings:
-                    twins = tuple(self._store.by_content(contents.sha256))
                     return replace(_of_twin(task, stamp, twin), twins=twins, embeddings=embeddings)
             image = read_bytes(contents.data, task.found.path, self._at_least)
             return _Read(
                 task,
                 stamp,
                 contents.sha256,
+                twins=twins,
                 embeddings=embed(image, self._encoders),
                 width=image.size[0],
                 height=image.size[1],
                 taken=image.taken,
             )
         except InputError as error:
-            return _Read(task, task.stamp, reason=reason_of(error))
+            return _Read(task, stamp, reason=reason_of(error))
 
     def _copied(self, twin: Item) -> tuple[Embeddings, ...]:
         """The vectors of an item of the same content; nothing if it lacks one or changed meanwhile."""
@@ -248,7 +271,7 @@ class Indexer:
         elif item is None and (renamed := self._vanished(read.twins)) is not None:
             self._renamed.add(renamed.id)
             self._count(updated=True)
-            self._batch.change(self._described(renamed, read))
+            self._batch.add(self._described(renamed, read), read.embeddings)
         elif item is not None:
             self._count(updated=True)
             self._batch.add(self._described(item, read), read.embeddings)
@@ -265,7 +288,8 @@ class Indexer:
         return next((t for t in twins if t.id not in self._renamed and t.path and is_gone(t.path)), None)
 
     def _newborn(self, read: _Read) -> Item:
-        return Item(free_id(self._store, f"{read.content}\0".encode() + os.fsencode(read.stamp.path)))
+        seed = f"{read.content}\0".encode() + os.fsencode(read.stamp.path)
+        return Item(free_id(self._store, seed, self._batch.waiting))
 
     def _described(self, item: Item, read: _Read) -> Item:
         """The item with what its file tells now, under what a person gave."""
@@ -276,11 +300,6 @@ class Indexer:
     # What is gone.
 
     def _prune(self) -> None:
-        if not self._found and next(self._roots.items_under(self._root), None) is not None:
-            raise InputError(
-                f"{self._folder} holds no picture at all, and the gallery has items of it: is the disk mounted? "
-                "Nothing was removed; `lookalike remove ID…` removes single items"
-            )
         gone: list[str] = []
         for item in self._roots.items_under(self._root):
             if item.path and is_gone(item.path):
@@ -310,21 +329,27 @@ def complete(store: SqliteStore, encoder: Encoder, progress: Progress) -> tuple[
 
     done = 0
     try:
-        for item, outcome in in_parallel(work, store.lacking(encoder.space)):
-            if isinstance(outcome, str):
-                skipped.append(Skipped(item.path or item.id, outcome))
-            else:
-                done += 1
-                batch.add(item, outcome)
+        with closing(in_parallel(work, store.lacking(encoder.space))) as outcomes:
+            for item, outcome in outcomes:
+                if isinstance(outcome, str):
+                    skipped.append(Skipped(item.path or item.id, outcome))
+                else:
+                    done += 1
+                    batch.add(item, outcome)
     finally:
         batch.flush()
     return done, tuple(skipped)
 
 
-def free_id(store: SqliteStore, seed: bytes) -> str:
-    """Return 16 hex digits made from ``seed``, the same each time, and others where an item has these already."""
+def free_id(store: SqliteStore, seed: bytes, taken: Collection[str] = ()) -> str:
+    """Return 16 hex digits made from ``seed``, the same each time, and others where an item has these already.
+
+    ``taken`` are ids that were given out and are not stored yet.
+    """
     for attempt in range(1_000_000):
         candidate = hashlib.sha256(seed + str(attempt or "").encode()).hexdigest()[:16]
+        if candidate in taken:
+            continue
         try:
             store.get([candidate])
         except UnknownId:
@@ -344,3 +369,8 @@ def _of_twin(task: _Task, stamp: FileStamp, twin: Item) -> _Read:
     """The file has the content of an item: what that item's picture told holds for it too."""
     taken = twin.metadata.get("taken") if "taken" not in twin.given else None
     return _Read(task, stamp, twin.content or "", (twin,), (), twin.width, twin.height, taken)
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    # Not ==, to which 1 and true are the same.
+    return json.dumps(dict(a), sort_keys=True) == json.dumps(dict(b), sort_keys=True)

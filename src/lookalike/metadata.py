@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.errors import InputError
-from lookalike.types import NO_METADATA
+from lookalike.types import NO_METADATA, Skipped
 
 _RESERVED = "path"
 
@@ -72,9 +72,10 @@ class Given:
         self._unused.discard(key)
         return {**self._for_all, **self._by_path.get(key, {})}
 
-    def unused(self) -> list[str]:
-        """Return the paths that the sidecar names and nobody asked for."""
-        return sorted(self._unused)
+    def unused(self) -> tuple[Skipped, ...]:
+        """Return the rows of the sidecar that nobody asked for."""
+        reason = f"named in {self.sidecar}, but no such picture was indexed"
+        return tuple(Skipped(path, reason) for path in sorted(self._unused))
 
     def and_for_all(self, extra: Mapping[str, Any]) -> Given:
         """Add metadata for every picture; what the sidecar says of one picture wins."""

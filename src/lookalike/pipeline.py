@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,7 +42,9 @@ def worker_count() -> int:
     return int(wanted)
 
 
-def in_parallel(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None) -> Iterator[Result]:
+def in_parallel(
+    work: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
+) -> Generator[Result, None, None]:
     """Yield ``work(task)`` for each task, in order, with a bounded number in flight; tasks are drawn as needed."""
     workers = workers or worker_count()
     pending: deque[Future[Result]] = deque()

@@ -29,4 +29,4 @@ def index(
     if add_encoder:
         embedded, skipped = gallery.add_encoder(add_encoder, progress=progress)
         reports.append(IndexReport(0, embedded, 0, 0, skipped))
-    return IndexReport.total(reports)
+    return IndexReport.total([*reports, IndexReport(0, 0, 0, 0, given.unused())])
