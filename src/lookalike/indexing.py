@@ -19,12 +19,12 @@ from typing import Any, TypeAlias
 from lookalike.errors import InputError, UnknownId
 from lookalike.images import Found, read_bytes, walk
 from lookalike.images.fingerprint import reader_fingerprint
-from lookalike.metadata import Given, told_by_file
+from lookalike.metadata import Given, told_before, told_by_file, told_by_picture
 from lookalike.pipeline import contents_of, embed, in_parallel, reason_of, smallest_side
 from lookalike.protocols import Encoder
 from lookalike.roots import Roots, is_gone, root_of
 from lookalike.stores.sqlite import SqliteStore
-from lookalike.types import Embeddings, FileStamp, IndexReport, Item, Skipped
+from lookalike.types import NO_METADATA, Embeddings, FileStamp, IndexReport, Item, Skipped
 
 Progress: TypeAlias = Callable[[int], None]
 """Called with how many more files are done for good: written and synced, found unchanged, or skipped."""
@@ -63,7 +63,7 @@ class _Read:
     embeddings: tuple[Embeddings, ...] = ()
     width: int | None = None
     height: int | None = None
-    taken: str | None = None
+    told: Mapping[str, Any] = field(default_factory=lambda: NO_METADATA)
     reason: str | None = None
 
 
@@ -243,7 +243,7 @@ class Indexer:
                 embeddings=embed(image, self._encoders),
                 width=image.size[0],
                 height=image.size[1],
-                taken=image.taken,
+                told=told_by_picture(image.taken),
             )
         except InputError as error:
             return _Read(task, stamp, reason=reason_of(error))
@@ -294,7 +294,7 @@ class Indexer:
     def _described(self, item: Item, read: _Read) -> Item:
         """The item with what its file tells now, under what a person gave."""
         given = {**item.given, **self._given.of(read.stamp.absolute)}
-        metadata = {**told_by_file(read.stamp.path, read.taken), **given}
+        metadata = {**told_by_file(read.stamp.path, None), **read.told, **given}
         return Item(item.id, metadata, given, read.stamp, read.content, read.width, read.height)
 
     # What is gone.
@@ -367,8 +367,7 @@ def _as_stamped(item: Item, found: Found) -> bool:
 
 def _of_twin(task: _Task, stamp: FileStamp, twin: Item) -> _Read:
     """The file has the content of an item: what that item's picture told holds for it too."""
-    taken = twin.metadata.get("taken") if "taken" not in twin.given else None
-    return _Read(task, stamp, twin.content or "", (twin,), (), twin.width, twin.height, taken)
+    return _Read(task, stamp, twin.content or "", (twin,), (), twin.width, twin.height, told_before(twin))
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

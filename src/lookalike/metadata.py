@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.errors import InputError
-from lookalike.types import NO_METADATA, Skipped
+from lookalike.types import NO_METADATA, Item, Skipped
 
 _RESERVED = "path"
 
@@ -20,9 +20,17 @@ def told_by_file(relative: str, taken: str | None) -> dict[str, Any]:
     """Return ``label`` (the folder directly under the root), ``taken`` and ``year`` (EXIF), if known."""
     folder, _, rest = relative.replace(os.sep, "/").partition("/")
     told: dict[str, Any] = {"label": _printable(folder)} if rest else {}
-    if taken:
-        told |= {"taken": taken, "year": int(taken[:4])}
-    return told
+    return told | told_by_picture(taken)
+
+
+def told_by_picture(taken: str | None) -> dict[str, Any]:
+    """Return ``taken`` and ``year``, if the date is known."""
+    return {"taken": taken, "year": int(taken[:4])} if taken else {}
+
+
+def told_before(item: Item) -> dict[str, Any]:
+    """Return what the picture of an item told when it was read, as far as nothing that was given hides it."""
+    return {name: item.metadata[name] for name in ("taken", "year") if name in item.metadata.keys() - item.given.keys()}
 
 
 def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
@@ -103,7 +111,10 @@ def _read_sidecar(file: Path) -> dict[str, dict[str, Any]]:
         path = row.pop(_RESERVED, None)
         if not isinstance(path, str) or not path:
             raise InputError(f"{file} line {line}: no value for the column 'path'")
-        rows[os.path.normpath(base / path)] = checked(row)
+        try:
+            rows[os.path.normpath(base / path)] = checked(row)
+        except InputError as error:
+            raise InputError(f"{file} line {line}: {error}") from error
     return rows
 
 
