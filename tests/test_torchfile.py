@@ -190,6 +190,11 @@ def test_a_file_cut_anywhere_is_an_input_error(kind: str) -> None:
             torchfile.parse(data[:length], "x.pth")
 
 
+def test_a_storage_that_is_cut_says_how_much_is_missing() -> None:
+    with pytest.raises(InputError, match="truncated or damaged: EOFError: 8 bytes expected, 7 left"):
+        torchfile.parse(file_of("legacy", state())[:-1], "x.pth")
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_with_any_byte_flipped_gives_tensors_or_an_input_error(kind: str) -> None:
     data = bytearray(file_of(kind, state()))

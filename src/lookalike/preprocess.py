@@ -160,7 +160,7 @@ def _resample_pillow(pixels: Pixels, width: int, height: int, box: Box, filter: 
 
 
 def _resizer() -> Any:
-    # A Resizer holds scratch memory and refuses to be used by two threads at once.
+    # A Resizer holds scratch memory: with one each, threads neither share it nor wait for it.
     try:
         return _local.resizer
     except AttributeError:

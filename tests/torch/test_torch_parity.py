@@ -76,7 +76,8 @@ def test_the_maps_are_the_outputs_of_the_blocks_where_each_resolution_ends(netwo
     expected = [seen[2], seen[4], seen[10], seen[15], head]
     for made, theirs in zip(ours(pixels, list(lite.MAPS)), expected, strict=True):
         assert made.shape == theirs.shape
-        assert np.abs(made - theirs).max() < 1e-4
+        # Values of the linear outputs reach into the hundreds: the bound is relative to the largest.
+        assert np.abs(made - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize("zipped", [False, True])

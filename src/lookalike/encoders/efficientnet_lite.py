@@ -135,7 +135,7 @@ class _Block:
     stride: int
     residual: bool
     name: str
-    """The name of its output where that is one of MAPS, else empty."""
+    """``reduction`` and how much smaller than the input, where a resolution ends; else empty."""
 
 
 def _blocks(variant: Variant) -> Iterator[_Block]:
@@ -146,7 +146,7 @@ def _blocks(variant: Variant) -> Iterator[_Block]:
         reduction *= stage.stride
         last_of_resolution = ends or _STAGES[number + 1].stride > 1
         for repeat in range(repeats):
-            named = repeat == repeats - 1 and last_of_resolution and reduction > 2
+            named = repeat == repeats - 1 and last_of_resolution
             yield _Block(
                 prefix=f"_blocks.{index}",
                 expand=stage.expand,
