@@ -43,6 +43,7 @@ def tiff(*entries: tuple[int, int, int, int]) -> bytes:
 
 _JPEG = encoded(photo(), "JPEG")
 _PNG = encoded(photo(), "PNG")
+_LZW = encoded(photo(), "TIFF", compression="tiff_lzw")
 _SIZE_OF_ONE = ((256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1))
 
 BROKEN: dict[str, bytes] = {
@@ -64,6 +65,10 @@ BROKEN: dict[str, bytes] = {
     "bomb.jpg": _JPEG.replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 65000, 65000), 1),
     "bomb-tile.tif": tiff(*_SIZE_OF_ONE, (322, 4, 1, 60000), (323, 4, 1, 60000)),
     "bomb-table.tif": tiff(*_SIZE_OF_ONE, (273, 4, 2**31, 0)),
+    "noisy-samples.tif": tiff(*_SIZE_OF_ONE[:-1], (277, 3, 1, 65535)),
+    "noisy-tag.tif": tiff(*_SIZE_OF_ONE, (270, 2, 5000, 100_000)),
+    "noisy-lzw.tif": _LZW[:30] + b"\xff" * 170 + _LZW[200:],
+    "slow.ppm": b"P3 3000 3000 255\n" + b"1 " * 1000,
     "many-chunks.png": _PNG[:33] + png_chunk(b"prIv", b"") * 200_000 + _PNG[33:],
     "many-markers.jpg": _JPEG[:2] + b"\xff\xfe\0\2" * 200_000 + _JPEG[2:],
     "empty-frame.jpg": _JPEG.replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 0, 0), 1),

@@ -100,9 +100,9 @@ def test_sixteen_bit_grey_is_rescaled_and_keeps_its_order() -> None:
 
 
 def test_sixteen_bit_pgm_is_grey_of_the_same_scale() -> None:
-    samples = np.array([[0, 257, 25700, 65535]], ">u2")
-    pixels = read_bytes(b"P5 4 1 65535\n" + samples.tobytes()).pixels
-    assert pixels[0, :, 0].tolist() == [0, 1, 100, 255]
+    samples = np.array([[257, 25700, 51400]], ">u2")  # neither black nor white: its own range must not be stretched
+    pixels = read_bytes(b"P5 3 1 65535\n" + samples.tobytes()).pixels
+    assert pixels[0, :, 0].tolist() == [1, 100, 200]
 
 
 def test_floats_and_long_integers_span_from_their_smallest_to_their_largest() -> None:
@@ -399,6 +399,7 @@ def test_arrays_of_every_accepted_kind_are_one_picture() -> None:
     grey = rgb[:, :, 0]
     for array in (grey, grey[:, :, None]):
         assert difference(read(array), np.stack([grey.astype(int)] * 3, -1)) == 0
+    assert read(np.array([[65280]], np.uint16)).pixels[0, 0, 0] == 254  # 65280 / 257 = 254.008
     assert read(np.array([[True, False]])).pixels[0, :, 2].tolist() == [255, 0]
     opaque = np.dstack([rgb, np.full_like(grey, 255)])
     assert difference(read(opaque), rgb.astype(int)) == 0

@@ -82,6 +82,17 @@ def test_a_reason_says_what_is_wrong(name: str, reason: str) -> None:
     assert (caught.value.source, caught.value.reason) == (name, reason)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(name, "too large") for name in ("bomb.png", "bomb.bmp", "bomb.webp", "bomb.jpg", "bomb-tile.tif")]
+    + [("slow.ppm", "slow to decode"), ("bomb-table.tif", "claims 2147483648 values")]
+    + [("many-chunks.png", "chunks"), ("many-markers.jpg", "markers")],
+)
+def test_a_bomb_is_refused_for_what_it_claims_before_it_is_decoded(name: str, words: str) -> None:
+    with pytest.raises(UnreadableImage, match=words):
+        read_bytes(BROKEN[name])
+
+
 @pytest.mark.parametrize("name", ["half.jpg", "half.png", "head.jpg"])
 def test_a_file_cut_short_is_called_truncated(name: str) -> None:
     with pytest.raises(UnreadableImage, match="truncated"):

@@ -28,7 +28,6 @@ _STRIP_PIXELS = 1 << 18
 _LARGEST_PROFILE = 16 << 20
 _SAME_COLOR = 2  # of 255: a profile that moves no colour further than this is sRGB in all but name
 _INTENT = ImageCms.Intent.PERCEPTUAL
-_PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 ToGrey = Callable[[NDArray[Any]], NDArray[np.uint8]]
@@ -73,9 +72,7 @@ def transform_to_srgb(profile: object, mode: str) -> Transform | None:
 def _transform(profile: bytes, mode: str) -> Transform | None:
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if _PROFILE_MODES.get(opened.profile.xcolor_space.strip()) != mode:
-            return None
-        srgb = ImageCms.createProfile("sRGB")
+        srgb = ImageCms.createProfile("sRGB")  # lcms raises where the profile is for other pixels than these
         transform = ImageCms.buildTransform(opened, srgb, mode, "RGB", _INTENT)
         return None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

@@ -75,7 +75,6 @@ _SLOW_BYTES = 32 << 20
 _MOST_CHUNKS = 10_000
 _SMALLEST_USUAL_CHUNK = 512
 _MOST_TIFF_VALUES = 1 << 20
-_DAMAGED_GIF_BYTES = 1 << 20
 
 # A library must not talk on its user's terminal; and a warning turned into an error would refuse a good picture.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -195,34 +194,6 @@ def _check_webp(data: bytes, limits: Limits) -> bytes:
     return data
 
 
-def _first_frame(data: bytes, _: Limits) -> bytes:
-    """Return a GIF of the first frame alone: Pillow's time for comments grows with the square of their length."""
-    screen = data[:13] + data[13 : 13 + _color_table_bytes(data, 10)]
-    at, control = len(screen), b""
-    while at + 1 < len(data):
-        if data[at] == ord("!"):
-            end = _after_blocks(data, at + 2)
-            control = data[at:end] if data[at + 1] == 0xF9 else control
-            at = end
-        elif data[at] == ord(","):
-            end = _after_blocks(data, at + 11 + _color_table_bytes(data, at + 9))
-            return screen + control + data[at:end] + (b";" if end <= len(data) else b"")
-        else:
-            break
-    return data[:_DAMAGED_GIF_BYTES]
-
-
-def _color_table_bytes(data: bytes, at: int) -> int:
-    flags = data[at] if at < len(data) else 0
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _after_blocks(data: bytes, at: int) -> int:
-    while at < len(data) and data[at]:
-        at += 1 + data[at]
-    return at + 1
-
-
 def _check_tiff(data: bytes, limits: Limits) -> bytes:
     """Refuse tables and tiles that would fill the memory, however small the picture."""
     form = _BIG_TIFF if data[2:4] in (b"+\0", b"\0+") else _CLASSIC_TIFF
@@ -280,7 +251,6 @@ def _read_number(data: bytes, form: str, at: int) -> int:
 
 
 _CHECKS: dict[str, Callable[[bytes, Limits], bytes]] = {
-    "GIF": _first_frame,
     "PNG": _check_png,
     "TIFF": _check_tiff,
     "WEBP": _check_webp,
