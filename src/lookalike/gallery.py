@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from lookalike import registry
-from lookalike.errors import ConfigError, InputError, SpaceMismatch, StoreError, UnknownId
+from lookalike.errors import ConfigError, InputError, SpaceMismatch, StoreError, UnknownComponent, UnknownId
 from lookalike.images import read, read_bytes
 from lookalike.indexing import Indexer, Options, Progress, complete, free_id
 from lookalike.metadata import Given, checked, told_by_file
@@ -51,9 +51,10 @@ class Gallery:
     and by other processes while one writes. Writing methods wait up to ten seconds for another writer.
     """
 
-    def __init__(self, store: SqliteStore, space: Space) -> None:
+    def __init__(self, store: SqliteStore, space: Space, metric: str | None = None) -> None:
         self._store = store
         self.space = space
+        self._metric = metric
 
     @classmethod
     def open(
@@ -62,44 +63,32 @@ class Gallery:
         """Open the gallery at ``path``; make it if there is none and ``create`` is true.
 
         ``encoder`` says which of its spaces to use, or, for a new gallery, which encoder to use for good
-        (``efficientnet-lite0`` where nothing is said); ``metric`` is what a search uses unless told otherwise.
+        (``efficientnet-lite0`` where nothing is said); ``metric`` is what a search uses unless told otherwise: for
+        good in a new gallery, as long as it is open in another.
         Raises StoreError where the gallery is missing, damaged, newer than this program or no gallery at all, and
         SpaceMismatch where it has no vectors of ``encoder``.
         """
         directory = Path(path).expanduser()
-        if create and not SqliteStore.exists(directory):
-            return cls._create(directory, encoder or registry.DEFAULT_ENCODER, metric or registry.DEFAULT_METRIC)
+        if metric is not None:
+            registry.metric(metric)
+        if create and not _is_finished(directory):
+            _make(directory, [registry.encoder(encoder or registry.DEFAULT_ENCODER).space], metric)
         store = SqliteStore.open(directory)
         try:
-            return cls(store, _chosen_space(store, encoder))
+            return cls(store, _chosen_space(store, encoder), metric)
         except BaseException:
             store.close()
             raise
 
     @classmethod
-    def _create(cls, directory: Path, encoder: str, metric: str) -> Gallery:
-        registry.metric(metric)
-        return cls._make(directory, [registry.encoder(encoder).space], metric)
-
-    @classmethod
-    def _make(cls, directory: Path, spaces: Sequence[Space], metric: str) -> Gallery:
-        store = SqliteStore.create(directory)
-        with store.writing(_WAIT_S):
-            for space in spaces:
-                store.add_space(space)
-            store.set_setting(_METRIC_SETTING, metric)
-            store.set_setting(_SPACE_SETTING, spaces[0].encoder)
-        return cls(store, spaces[0])
-
-    @classmethod
-    def for_spaces(cls, path: str | os.PathLike[str], spaces: Sequence[Space]) -> Gallery:
-        """Open the gallery at ``path`` to put vectors of these spaces into it; make it if there is none.
+    def for_spaces(cls, path: str | os.PathLike[str], spaces: Sequence[Space], metric: str | None = None) -> Gallery:
+        """Open the gallery at ``path`` for vectors of these spaces; make it, with ``metric``, if there is none.
 
         Raises SpaceMismatch where there is one whose own space is not the first of ``spaces``.
         """
         directory = Path(path).expanduser()
-        if not SqliteStore.exists(directory):
-            return cls._make(directory, spaces, registry.DEFAULT_METRIC)
+        if not _is_finished(directory):
+            _make(directory, spaces, metric)
         gallery = cls.open(directory, create=False)
         if gallery.space != spaces[0]:
             gallery.close()
@@ -178,6 +167,7 @@ class Gallery:
     def put(self, items: Sequence[Item], embeddings: Sequence[Embeddings]) -> None:
         """Add or replace items whose vectors were made elsewhere; row i of each of ``embeddings`` is item i's."""
         with self._writing():
+            Roots(self._store).add({item.file.root for item in items if item.file})
             self._store.upsert(items, embeddings)
 
     def settle(self) -> None:
@@ -278,7 +268,7 @@ class Gallery:
     @property
     def metric(self) -> str:
         """The metric that a search uses unless told otherwise."""
-        return str(self._store.setting(_METRIC_SETTING) or registry.DEFAULT_METRIC)
+        return str(self._metric or self._store.setting(_METRIC_SETTING) or registry.DEFAULT_METRIC)
 
     def info(self) -> dict[str, Any]:
         """Return what there is to know: items, space, metric, schema, every space's vectors, size on disk."""
@@ -314,7 +304,7 @@ class Gallery:
     def _find(self, name: str) -> Item | None:
         try:
             return self._store.get([name])[0]
-        except UnknownId:
+        except InputError:  # no such id, or a path that no id can be, since it is not Unicode
             return Roots(self._store).item_at(os.path.abspath(os.path.expanduser(name)))
 
     def _prepare(self, source: ImageSource, id_: str | None, given: Mapping[str, Any]) -> tuple[Item, Image]:
@@ -323,7 +313,7 @@ class Gallery:
             return self._prepare_file(os.fspath(source), id_, given, at_least)
         image = read(source, at_least)
         content = hashlib.sha256(source if isinstance(source, bytes) else _pixels_as_bytes(image)).hexdigest()
-        name = id_ or free_id(self._store, content.encode())
+        name = free_id(self._store, content.encode()) if id_ is None else id_
         told = told_by_file("", image.taken)
         return Item(name, {**told, **given}, given, None, content, *image.size), image
 
@@ -341,9 +331,35 @@ class Gallery:
         root, relative = roots.place(absolute) or (root_of(absolute), os.path.basename(absolute))
         stamp = FileStamp(root, relative, contents.size, contents.mtime_ns)
         given = {**(old.given if old else {}), **given}
-        name = id_ or (old.id if old else free_id(self._store, f"{contents.sha256}\0".encode() + os.fsencode(relative)))
+        if id_ is None:
+            seed = f"{contents.sha256}\0".encode() + os.fsencode(relative)
+            id_ = old.id if old else free_id(self._store, seed)
         metadata = {**told_by_file(relative, image.taken), **given}
-        return Item(name, metadata, given, stamp, contents.sha256, *image.size), image
+        return Item(id_, metadata, given, stamp, contents.sha256, *image.size), image
+
+
+def _is_finished(directory: Path) -> bool:
+    """Tell whether there is a gallery that knows its space: the process that made it may have been killed before."""
+    if not SqliteStore.exists(directory):
+        return False
+    with SqliteStore.open(directory) as store:
+        return store.setting(_SPACE_SETTING) is not None
+
+
+def _make(directory: Path, spaces: Sequence[Space], metric: str | None) -> None:
+    if not SqliteStore.exists(directory):
+        try:
+            SqliteStore.create(directory).close()
+        except StoreError:
+            if not SqliteStore.exists(directory):
+                raise  # else another process was faster
+    with SqliteStore.open(directory) as store, store.writing(_WAIT_S):
+        if store.setting(_SPACE_SETTING) is not None:
+            return
+        for space in spaces:
+            store.add_space(space)
+        store.set_setting(_METRIC_SETTING, metric or registry.DEFAULT_METRIC)
+        store.set_setting(_SPACE_SETTING, spaces[0].encoder)
 
 
 def _chosen_space(store: SqliteStore, encoder: str | None) -> Space:
@@ -353,7 +369,9 @@ def _chosen_space(store: SqliteStore, encoder: str | None) -> Space:
         if space.encoder == name:
             return space
     if encoder is None or not spaces:
-        raise StoreError("this gallery was never finished being made: delete its directory and index again")
+        raise StoreError("this gallery was never finished being made; `lookalike index FOLDER` finishes it")
+    if encoder not in registry.names("encoder"):
+        raise UnknownComponent("encoder", encoder, registry.names("encoder"))
     raise SpaceMismatch(
         " or ".join(space.encoder for space in spaces),
         encoder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lookalike.stores.sqlite import SqliteStore
 from lookalike.types import Item
@@ -26,6 +26,13 @@ class Roots:
         """Make ``folder`` a root, unless it lies in one."""
         if folder not in self.known and not self._above(folder):
             self.known.append(folder)
+            self._store.set_setting(_SETTING, self.known)
+
+    def add(self, folders: Iterable[str]) -> None:
+        """Know these roots, which items came with; also one that lies in another."""
+        new = sorted(set(folders) - set(self.known))
+        if new:
+            self.known += new
             self._store.set_setting(_SETTING, self.known)
 
     def item_at(self, absolute: str) -> Item | None:
