@@ -11,7 +11,7 @@ from lookalike.preprocess import RESIZER_TOLERANCE, Recipe, prepare, prepare_one
 from lookalike.types import Image
 
 PHOTOS = ["astronaut", "chelsea", "coffee", "rocket"]
-SIZES = [(1, 1), (5, 7), (3, 2000), (2000, 3), (224, 224), (640, 480)]  # width, height
+SIZES = [(1, 1), (5, 7), (213, 320), (320, 213), (3, 2000), (2000, 3), (224, 224), (640, 480)]  # width, height
 
 
 def photo(name: str) -> Image:
@@ -29,8 +29,15 @@ def flat(width: int, height: int, colour: tuple[int, int, int]) -> Image:
 
 
 def pillow_bicubic(image: Image, size: tuple[int, int], box: tuple[float, ...] | None = None) -> np.ndarray:
-    picture = PIL.Image.fromarray(image.pixels).resize(size, PIL.Image.Resampling.BICUBIC, box)
-    return np.asarray(picture).astype(int)
+    """Return Pillow's picture, the order of the two directions fixed: its versions choose it differently."""
+    height, width = image.pixels.shape[:2]
+    left, top, right, lower = box or (0, 0, width, height)
+    picture, bicubic = PIL.Image.fromarray(image.pixels), PIL.Image.Resampling.BICUBIC
+    if height > size[1] and width < size[0]:
+        shorter = picture.resize((width, size[1]), bicubic, (0, top, width, lower))
+        return np.asarray(shorter.resize(size, bicubic, (left, 0, right, size[1]))).astype(int)
+    narrower = picture.resize((size[0], height), bicubic, (left, 0, right, height))
+    return np.asarray(narrower.resize(size, bicubic, (0, top, size[0], lower))).astype(int)
 
 
 def assert_same_picture(a: np.ndarray, b: np.ndarray) -> None:
@@ -43,6 +50,15 @@ def assert_same_picture(a: np.ndarray, b: np.ndarray) -> None:
 def test_a_squashed_photo_is_pillows_antialiased_bicubic(name: str) -> None:
     image = photo(name)
     assert_same_picture(resize(image, Recipe(224)), pillow_bicubic(image, (224, 224)))
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_squashed_photo_is_near_to_what_pillow_does_in_one_step(name: str) -> None:
+    image = photo(name)
+    pillow = PIL.Image.fromarray(image.pixels).resize((224, 224), PIL.Image.Resampling.BICUBIC)
+    difference = np.abs(resize(image, Recipe(224)).astype(int) - np.asarray(pillow))
+    assert difference.mean() < 0.5  # where Pillow takes the other direction first, it differs at sharp edges
+    assert difference.max() < 16
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -59,7 +75,7 @@ def test_the_fallback_gives_the_same_picture(fit: str, filter_name: str, monkeyp
     recipe = Recipe(96, fit=fit, crop=0.8, filter=filter_name)  # type: ignore[arg-type]
     images = [photo(name) for name in PHOTOS] + [noise(w, h) for w, h in SIZES]
     fast = [resize(image, recipe) for image in images]
-    monkeypatch.setattr(preprocess, "_resample", preprocess._resample_pillow)
+    monkeypatch.setattr(preprocess, "_Picture", preprocess._Pillow)
     for image, expected in zip(images, fast, strict=True):
         assert_same_picture(resize(image, recipe), expected)
 

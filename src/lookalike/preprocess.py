@@ -31,7 +31,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, lower, in pixels of the source."""
 
-RESIZER_TOLERANCE = {"mean": 0.5, "max": 4.0}
+RESIZER_TOLERANCE = {"mean": 0.15, "max": 2.0}
 """How far the two resizers may differ on a picture, in steps of 256: on average, and at the worst pixel."""
 
 # Raise it when the same fields begin to give other pixels: old vectors then live in another space.
@@ -128,35 +128,72 @@ def _padded(pixels: Pixels, recipe: Recipe) -> Pixels:
     return canvas
 
 
-def _resample_cykooz(pixels: Pixels, width: int, height: int, box: Box, filter: str) -> Pixels:  # noqa: A002
+def _resample(pixels: Pixels, width: int, height: int, box: Box, filter: str) -> Pixels:  # noqa: A002
+    """Return the box of a picture as (height, width, 3), first along one direction and then along the other.
+
+    Values are rounded and clipped in between, so that the order shows in the result. cykooz.resizer and the versions of
+    Pillow choose it each in their own way; here it is rows first, but shrinking before growing.
+    """
     left, top, right, lower = box
     rows, columns = pixels.shape[:2]
-    rgb = cykooz.PixelType.U8x3
-    source = cykooz.ImageData(columns, rows, rgb, pixels.tobytes())
-    target = cykooz.ImageData(width, height, rgb)
-    algorithm = cykooz.ResizeAlg.convolution(getattr(cykooz.FilterType, _FILTERS[filter]))
-
-    def step(before: Any, after: Any, *part: float) -> None:
-        options = cykooz.ResizeOptions(resize_alg=algorithm, crop_box=cykooz.CropBox(*part))
-        _resizer().resize(before, after, options)
-
-    # Between the two directions values are rounded and clipped, so that their order shows: this is Pillow's.
-    if rows > 100 * columns and rows > height:
-        between = cykooz.ImageData(columns, height, rgb)
-        step(source, between, 0, top, columns, lower - top)
-        step(between, target, left, 0, right - left, height)
-    else:
-        between = cykooz.ImageData(width, rows, rgb)
-        step(source, between, left, 0, right - left, rows)
-        step(between, target, 0, top, width, lower - top)
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(height, width, 3)
+    picture = _Picture.of(pixels)
+    if rows > height and columns < width:
+        between = picture.resized(columns, height, (0, top, columns, lower), filter)
+        return between.resized(width, height, (left, 0, right, height), filter).pixels()
+    between = picture.resized(width, rows, (left, 0, right, rows), filter)
+    return between.resized(width, height, (0, top, width, lower), filter).pixels()
 
 
-def _resample_pillow(pixels: Pixels, width: int, height: int, box: Box, filter: str) -> Pixels:  # noqa: A002
-    from PIL import Image as pillow  # noqa: N813, PLC0415 - only where cykooz.resizer is missing
+class _Cykooz:
+    """A picture in cykooz.resizer's memory."""
 
-    resampling = pillow.Resampling[filter.upper()]
-    return np.asarray(pillow.fromarray(pixels).resize((width, height), resampling, box))
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> _Cykooz:
+        """Return a copy of an array."""
+        height, width = pixels.shape[:2]
+        return cls(cykooz.ImageData(width, height, cykooz.PixelType.U8x3, pixels.tobytes()))
+
+    def resized(self, width: int, height: int, box: Box, filter: str) -> _Cykooz:  # noqa: A002
+        """Return the box of this picture as a picture of the given size."""
+        left, top, right, lower = box
+        options = cykooz.ResizeOptions(
+            resize_alg=cykooz.ResizeAlg.convolution(getattr(cykooz.FilterType, _FILTERS[filter])),
+            crop_box=cykooz.CropBox(left, top, right - left, lower - top),
+        )
+        target = cykooz.ImageData(width, height, cykooz.PixelType.U8x3)
+        _resizer().resize(self._data, target, options)
+        return _Cykooz(target)
+
+    def pixels(self) -> Pixels:
+        """Return a copy as an array."""
+        return np.frombuffer(self._data.get_buffer(), np.uint8).reshape(self._data.height, self._data.width, 3)
+
+
+class _Pillow:
+    """A picture in Pillow's memory."""
+
+    def __init__(self, picture: Any) -> None:
+        self._picture = picture
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> _Pillow:
+        """Return a copy of an array."""
+        from PIL import Image as pillow  # noqa: N813, PLC0415 - only where cykooz.resizer is missing
+
+        return cls(pillow.fromarray(pixels))
+
+    def resized(self, width: int, height: int, box: Box, filter: str) -> _Pillow:  # noqa: A002
+        """Return the box of this picture as a picture of the given size."""
+        from PIL.Image import Resampling  # noqa: PLC0415
+
+        return _Pillow(self._picture.resize((width, height), Resampling[filter.upper()], box))
+
+    def pixels(self) -> Pixels:
+        """Return a copy as an array."""
+        return np.asarray(self._picture)
 
 
 def _resizer() -> Any:
@@ -170,4 +207,4 @@ def _resizer() -> Any:
 
 _FILTERS = {"bicubic": "catmull_rom", "bilinear": "bilinear"}
 _local = threading.local()
-_resample = _resample_pillow if cykooz is None else _resample_cykooz
+_Picture: type[_Cykooz] | type[_Pillow] = _Pillow if cykooz is None else _Cykooz
