@@ -15,7 +15,7 @@ from lookalike import __version__
 from lookalike.errors import InputError
 from lookalike.images import read, thumbnail
 from lookalike.pipeline import in_parallel
-from lookalike.tables import replacing, require_suffix
+from lookalike.tables import check_output, replacing
 from lookalike.types import Hits, display_path
 
 _SIDE = 224
@@ -39,7 +39,7 @@ def write_contact_sheet(
 
     Nothing from a picture, a file name or metadata is trusted: all text is escaped, and pictures are drawn anew.
     """
-    require_suffix(output, ".html", ".htm")
+    check_output(output, ".html", ".htm")
     paths = [path for hits in results for path in (hits.query, *(hit.path for hit in hits)) if path]
     pictures = dict(zip(paths, in_parallel(_picture, paths), strict=True))
     rows = [_row(hits, lambda path: pictures.get(path, (None, "no file"))) for hits in results]

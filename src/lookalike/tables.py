@@ -26,29 +26,42 @@ class Vectors:
     values: np.ndarray[Any, np.dtype[np.float32]]
 
 
-Columns = Mapping[str, Sequence[Any] | Vectors]
-"""Columns of one batch, all of one length; text, whole numbers, bytes, None, or vectors."""
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A column of plain values, or None; ``kind`` is Arrow's name of their type: string, binary, int64, float32."""
+
+    kind: str
+    values: Sequence[Any]
+
+
+Columns = Mapping[str, Values | Vectors]
+"""Columns of one batch, all of one length."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` when all is written, and leaves no trace when not."""
-    try:
+    with written(path):
         handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turn what the disk says while ``path`` is made into a StoreError that names it."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_npz(path: Path, paths: list[str], vectors: IO[bytes], norms: list[float], space: Mapping[str, Any]) -> None:
@@ -78,16 +91,19 @@ def write_parquet(path: Path, batches: Iterable[Columns], notes: Mapping[str, An
     arrow, parquet = _pyarrow()
     rows, writer = 0, None
     with replacing(path) as file:
-        for batch in batches:
-            table = arrow.table({name: _column(arrow, values) for name, values in batch.items()})
+        try:
+            for batch in batches:
+                table = arrow.table({name: _column(arrow, column) for name, column in batch.items()})
+                if writer is None:
+                    schema = table.schema.with_metadata({_NOTES: json.dumps(notes).encode()})
+                    writer = parquet.ParquetWriter(file, schema, compression="zstd")
+                writer.write_table(table)
+                rows += table.num_rows
             if writer is None:
-                schema = table.schema.with_metadata({_NOTES: json.dumps(notes).encode()})
-                writer = parquet.ParquetWriter(file, schema, compression="zstd")
-            writer.write_table(table.cast(writer.schema))
-            rows += table.num_rows
-        if writer is None:
-            raise InputError(f"nothing to write to {path}: there is no row")
-        writer.close()
+                raise InputError(f"nothing to write to {path}: there is no row")
+        finally:
+            if writer is not None:
+                writer.close()  # here, while the file is open
     return rows
 
 
@@ -104,7 +120,10 @@ class ParquetTable:
             raise InputError(f"cannot read {path} as Parquet: {error}") from error
         self.columns: list[str] = list(self._file.schema_arrow.names)
         kept = (self._file.schema_arrow.metadata or {}).get(_NOTES)
-        self.notes: dict[str, Any] = json.loads(kept) if kept else {}
+        try:
+            self.notes: dict[str, Any] = dict(json.loads(kept)) if kept else {}
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged: what lookalike noted in it is no JSON ({error})") from error
 
     def batches(self, rows: int = 1024) -> Iterator[dict[str, list[Any]]]:
         """Yield columns of up to ``rows`` rows as lists of plain Python values."""
@@ -116,17 +135,26 @@ class ParquetTable:
             raise InputError(f"{self.path} is damaged: {error}") from error
 
 
-def require_suffix(path: Path, *suffixes: str) -> None:
-    """Raise ConfigError unless ``path`` ends in one of ``suffixes``: a slip overwrites no picture."""
+def check_output(path: Path, *suffixes: str) -> None:
+    """Raise ConfigError unless ``path`` can be written, before work is spent on what goes there.
+
+    It ends in one of ``suffixes``, so that a slip overwrites no picture, and lies in a folder that exists.
+    """
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"the name of the output tells its kind: it ends in {' or '.join(suffixes)}, got {path}")
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path}: it is a folder")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"cannot write {path}: its folder is not there")
+    if path.suffix.lower() == ".parquet":
+        _pyarrow()
 
 
-def _column(arrow: Any, values: Sequence[Any] | Vectors) -> Any:
-    if not isinstance(values, Vectors):
-        return arrow.array(values)
-    dim = values.values.shape[1]
-    flat = arrow.array(np.ascontiguousarray(values.values).reshape(-1))
+def _column(arrow: Any, column: Values | Vectors) -> Any:
+    if isinstance(column, Values):
+        return arrow.array(column.values, type=getattr(arrow, column.kind)())
+    dim = column.values.shape[1]
+    flat = arrow.array(np.ascontiguousarray(column.values).reshape(-1))
     return arrow.FixedSizeListArray.from_arrays(flat, dim)
 
 

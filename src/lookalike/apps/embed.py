@@ -16,7 +16,7 @@ from lookalike.images import walk
 from lookalike.indexing import Progress
 from lookalike.pipeline import embed_files
 from lookalike.protocols import Encoder
-from lookalike.tables import Vectors, require_suffix, write_npz, write_parquet
+from lookalike.tables import Values, Vectors, check_output, write_npz, write_parquet, written
 from lookalike.types import Embeddings, Skipped, Space, display_path
 
 
@@ -45,10 +45,10 @@ def embed(images: Sequence[str], encoder: Encoder, output: Path, progress: Progr
     The columns are ``paths``, ``vectors`` (N, dim) float32 of length 1, ``norms`` (N,) and ``space``; in Parquet
     ``path``, ``vector`` and ``norm`` a row. Raises InputError where no picture at all could be read.
     """
-    require_suffix(output, ".npz", ".parquet")
+    check_output(output, ".npz", ".parquet")
     skipped: list[Skipped] = []
     done = _embedded(images, encoder, skipped, progress)
-    with tempfile.TemporaryFile() as rows:
+    with written(output), tempfile.TemporaryFile() as rows:
         paths, norms = [], []
         for path, embedding in done:
             paths.append(path)
@@ -95,7 +95,7 @@ def _batches(paths: list[str], rows: Any, norms: list[float], space: Space) -> I
         part = paths[start : start + at_once]
         block = np.frombuffer(rows.read(len(part) * space.dim * 4), dtype=np.float32).reshape(len(part), space.dim)
         yield {
-            "path": [os.fsencode(path).decode("utf-8", "replace") for path in part],
+            "path": Values("string", [os.fsencode(path).decode("utf-8", "replace") for path in part]),
             "vector": Vectors(block),
-            "norm": norms[start : start + at_once],
+            "norm": Values("float32", norms[start : start + at_once]),
         }
