@@ -37,7 +37,7 @@ docs: $(VENV)/.installed
 	@touch $@
 
 torch-test: .venv-torch/.installed
-	.venv-torch/bin/python -m pytest tests/torch
+	.venv-torch/bin/python -m pytest tests/with_torch
 
 clean:
 	rm -rf $(VENV) .venv-torch demo

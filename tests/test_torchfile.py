@@ -1,6 +1,6 @@
 """Checkpoints are written here by hand, opcode by opcode or with pickle: torch is not needed.
 
-tests/torch compares with what torch itself writes and reads.
+tests/with_torch compares with what torch itself writes and reads.
 """
 
 import io
