@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 import click
 
-from lookalike.cli import cli
+from lookalike.cli import ReaderGone, cli
 from lookalike.errors import LookalikeError
 
 _INTERRUPTED = 130
@@ -16,34 +17,44 @@ _BROKEN_PIPE = 141
 
 def main() -> None:
     """Run ``lookalike``. Exit 0 fine, 1 unexpected, 2 input or config, 3 store, 11 found, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal knows fewer letters than file names do
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run the command with these arguments and return its exit code."""
     try:
-        cli.main(arguments, prog_name="lookalike", standalone_mode=False)
+        code = cli.main(arguments, prog_name="lookalike", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        click.echo(_printable(usage.getvalue()), err=True, nl=False)
         return error.exit_code
     except LookalikeError as error:
-        click.echo(f"lookalike: {_printable(str(error))}", err=True)
+        # Further lines stand in, so that no file name with a line break passes for a message of ours.
+        click.echo(f"lookalike: {_printable(str(error), indent='  ')}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("lookalike: interrupted; what was counted is kept, the same command goes on from there", err=True)
         return _INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # The reader went away (`lookalike list | head`): say nothing, and let Python not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    return 0
+    return code if isinstance(code, int) else 0
 
 
-def _printable(message: str) -> str:
+def _printable(message: str, indent: str = "") -> str:
     """A message may hold a file name: no control character of it reaches the terminal."""
-    from lookalike.types import display_path  # noqa: PLC0415 - not to import numpy for --help
+    lines = message.split("\n")
+    if not all(map(str.isprintable, lines)):
+        from lookalike.types import display_path  # noqa: PLC0415 - numpy, for what is seldom wanted
 
-    return "\n".join(map(display_path, message.split("\n")))
+        lines = list(map(display_path, lines))
+    return f"\n{indent}".join(lines)
 
 
 if __name__ == "__main__":

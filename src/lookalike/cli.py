@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from lookalike.types import Hits, Item, Skipped
 
 GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
-METRICS = ("cosine", "euclidean", "manhattan")
-
 gallery_option = click.option(
     "--gallery",
     "-g",
@@ -38,7 +36,20 @@ encoder_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class ReaderGone(Exception):
+    """Whoever read our output went away, as ``head`` does."""
+
+
+class _Verbs(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a broken pipe is no OSError from here on, of which click would make exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="lookalike")
 def cli() -> None:
     """Find the pictures that look alike: offline, with real weights, without torch.
@@ -91,12 +102,14 @@ def index(
 
     A picture's label is the folder directly under FOLDER that it lies in, unless the metadata says otherwise.
     """
+    from lookalike.apps.index import check_folders
     from lookalike.apps.index import index as run
     from lookalike.gallery import Gallery
     from lookalike.metadata import Given, parse_assignments
 
     if not folders and not add_encoder:
         raise click.UsageError("name a FOLDER to index (or --add-encoder NAME)")
+    check_folders(folders)
     given = Given(metadata).and_for_all(parse_assignments(assignments))
     with Gallery.open(gallery, encoder=encoder, create=bool(folders)) as opened, progress("pictures") as count:
         report = run(
@@ -124,7 +137,7 @@ def index(
 @gallery_option
 @encoder_option
 @click.option("-k", "k", default=10, show_default=True, type=click.IntRange(min=1), help="How many hits.")
-@click.option("--metric", type=click.Choice(METRICS), help="[default: the gallery's own]")
+@click.option("--metric", metavar="NAME", help="cosine, euclidean or manhattan.  [default: the gallery's own]")
 @click.option("--where", metavar="FILTER", help="Only items for which this holds: 'album = \"cats\" and year >= 2020'.")
 @click.option("--crop", metavar="X,Y,W,H", help="Search with this box of the picture, in its upright pixels.")
 @click.option("--like", metavar="ID", multiple=True, help="Search with an item of the gallery; repeatable.")
@@ -150,13 +163,16 @@ def search(
     from lookalike.apps.search import Request, search_with
     from lookalike.gallery import Gallery
     from lookalike.report import write_contact_sheet
+    from lookalike.tables import check_output
 
+    if html:
+        check_output(Path(html), ".html", ".htm")
     request = Request(k, metric, where, parse_box(crop), exact)
     with Gallery.open(gallery, encoder=encoder, create=False) as opened:
         result = search_with(opened, images, like, request, together=together)
     if html:
-        write_contact_sheet(Path(html), result.queries, notes=[f"gallery: {gallery}"])
-        click.echo(f"contact sheet: {html}", err=True)
+        write_contact_sheet(Path(html), result.queries, pictures=result.pictures, notes=[f"gallery: {gallery}"])
+        click.echo(f"contact sheet: {safe(html)}", err=True)
     if as_json:
         return print_json(result.as_dict())
     for hits in result.queries:

@@ -33,16 +33,27 @@ class Tile:
 
 
 def write_contact_sheet(
-    output: Path, results: Sequence[Hits], *, title: str = "Search results", notes: Sequence[str] = ()
+    output: Path,
+    results: Sequence[Hits],
+    *,
+    pictures: Sequence[str | None] | None = None,
+    title: str = "Search results",
+    notes: Sequence[str] = (),
 ) -> None:
     """Write a page that shows each query beside its hits, best first, with scores and metadata.
+
+    ``pictures`` are the paths of the queries' pictures, where the names of the queries are not.
 
     Nothing from a picture, a file name or metadata is trusted: all text is escaped, and pictures are drawn anew.
     """
     check_output(output, ".html", ".htm")
-    paths = [path for hits in results for path in (hits.query, *(hit.path for hit in hits)) if path]
-    pictures = dict(zip(paths, in_parallel(_picture, paths), strict=True))
-    rows = [_row(hits, lambda path: pictures.get(path, (None, "no file"))) for hits in results]
+    queries = [hits.query for hits in results] if pictures is None else pictures
+    shown = dict.fromkeys(path for path in (*queries, *(hit.path for hits in results for hit in hits)) if path)
+    drawn = dict(zip(shown, in_parallel(_picture, shown), strict=True))
+    rows = [
+        _row(hits, path, lambda path: drawn.get(path or "", (None, "no file")))
+        for hits, path in zip(results, queries, strict=True)
+    ]
     page = (
         _templates().get_template("contact_sheet.html").render(title=title, rows=rows, notes=notes, version=__version__)
     )
@@ -50,14 +61,16 @@ def write_contact_sheet(
         file.write(page.encode("utf-8", "replace"))
 
 
-def _row(hits: Hits, picture_of: Callable[[str], tuple[str | None, str | None]]) -> dict[str, Any]:
-    query = Tile(_name(hits.query), "query", display_path(hits.query), *picture_of(hits.query))
+def _row(
+    hits: Hits, path: str | None, picture_of: Callable[[str | None], tuple[str | None, str | None]]
+) -> dict[str, Any]:
+    query = Tile(_name(hits.query), "query", display_path(hits.query), *picture_of(path))
     tiles = [
         Tile(
             _name(hit.path or hit.id),
             f"{hit.score:.4f}",
-            "\n".join([display_path(hit.path or hit.id), *(f"{key}: {value}" for key, value in hit.metadata.items())]),
-            *picture_of(hit.path or ""),
+            "\n".join(map(display_path, [hit.path or hit.id, *(f"{k}: {v}" for k, v in hit.metadata.items())])),
+            *picture_of(hit.path),
         )
         for hit in hits
     ]

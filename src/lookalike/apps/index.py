@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+from lookalike.errors import InputError
 from lookalike.gallery import Gallery
 from lookalike.indexing import Progress
 from lookalike.metadata import Given
 from lookalike.types import IndexReport
+
+
+def check_folders(folders: Sequence[str]) -> None:
+    """Raise InputError unless all are there: a slip makes no gallery, and stops no long run half-way."""
+    for folder in folders:
+        if not os.path.exists(os.path.expanduser(folder)):
+            raise InputError(f"{folder} is not there; name a folder of pictures, or a picture")
 
 
 def index(

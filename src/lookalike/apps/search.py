@@ -9,16 +9,17 @@ from typing import Any
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Box, Gallery
 from lookalike.pipeline import in_parallel, reason_of
-from lookalike.types import Embeddings, Hits, Skipped, Space
+from lookalike.types import Embeddings, Hit, Hits, Skipped, Space
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of every query that could be read, in order, and those that could not."""
+    """The hits of every query that could be read, in order, with its picture's path, and those that could not."""
 
     metric: str
     space: Space
     queries: tuple[Hits, ...]
+    pictures: tuple[str | None, ...]
     skipped: tuple[Skipped, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -27,7 +28,7 @@ class SearchResult:
             "metric": self.metric,
             "space": self.space.as_dict(),
             "queries": [
-                {"query": hits.query, "exact": hits.exact, "hits": [asdict(hit) for hit in hits]}
+                {"query": hits.query, "exact": hits.exact, "hits": list(map(_hit_as_dict, hits))}
                 for hits in self.queries
             ],
             "skipped": [asdict(skipped) for skipped in self.skipped],
@@ -64,18 +65,19 @@ def search(gallery: Gallery, queries: Sequence[str], request: Request) -> Search
     if not good:
         raise bad[0][1]
     skipped = tuple(Skipped(q, reason_of(error)) for q, error in bad)
-    return _answered(gallery, [q for q, _ in good], Embeddings.concatenate([e for _, e in good]), request, skipped)
+    names = [q for q, _ in good]
+    return _answered(gallery, names, Embeddings.concatenate([e for _, e in good]), request, names, skipped)
 
 
 def search_together(gallery: Gallery, queries: Sequence[str], request: Request) -> SearchResult:
     """Search once with several pictures of one thing: the mean of their directions is the query."""
     vectors = gallery.embed(queries, crop=request.crop)
-    return _answered(gallery, [" + ".join(queries)], vectors.mean_direction(), request)
+    return _answered(gallery, [" + ".join(queries)], vectors.mean_direction(), request, queries[:1])
 
 
 def search_like(gallery: Gallery, ids: Sequence[str], request: Request) -> SearchResult:
     """Search with the stored vectors of items, given by id or path; no picture is opened, no encoder needed."""
-    return _answered(gallery, ids, gallery.embeddings(ids), request)
+    return _answered(gallery, ids, gallery.embeddings(ids), request, [item.path for item in gallery.get(ids)])
 
 
 def _embedded(gallery: Gallery, queries: Sequence[str], crop: Box | None) -> list[Embeddings | InputError]:
@@ -89,9 +91,18 @@ def _embedded(gallery: Gallery, queries: Sequence[str], crop: Box | None) -> lis
 
 
 def _answered(
-    gallery: Gallery, names: Sequence[str], vectors: Embeddings, request: Request, skipped: tuple[Skipped, ...] = ()
+    gallery: Gallery,
+    names: Sequence[str],
+    vectors: Embeddings,
+    request: Request,
+    pictures: Sequence[str | None],
+    skipped: tuple[Skipped, ...] = (),
 ) -> SearchResult:
     found = gallery.search_each(
         vectors, request.k, metric=request.metric, where=request.where, exact=request.exact, names=names
     )
-    return SearchResult(request.metric or gallery.metric, gallery.space, tuple(found), skipped)
+    return SearchResult(request.metric or gallery.metric, gallery.space, tuple(found), tuple(pictures), skipped)
+
+
+def _hit_as_dict(hit: Hit) -> dict[str, Any]:
+    return {"id": hit.id, "path": hit.path, "score": hit.score, "metadata": dict(hit.metadata)}
