@@ -267,6 +267,37 @@ def test_a_write_while_the_snapshot_is_made_is_neither_lost_nor_doubled(
         assert found(store, queries, 1000, cosine) == expected
 
 
+def test_a_write_while_the_matrix_is_read_into_memory_is_neither_lost_nor_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, cosine = vectors(np.random.default_rng(5), 3), registry.metric("cosine")
+    real = matrix.Matrix._pages
+    with SqliteStore.create(tmp_path / "g") as store:
+        rows = fill(store, 0, 70)
+
+        def pages_meanwhile(self: matrix.Matrix, seq: int) -> Any:
+            rows.update(fill(store, 60, 30, seed=9))
+            return real(self, seq)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(matrix.Matrix, "_pages", pages_meanwhile)
+            expected_now = found(store, queries, 1000, cosine)
+        assert expected_now == [naive(rows, query, 1000, cosine) for query in queries.vectors]
+
+
+def test_rows_that_change_again_and_again_count_once(tmp_path: Path) -> None:
+    queries, cosine = vectors(np.random.default_rng(5), 3), registry.metric("cosine")
+    with SqliteStore.create(tmp_path / "g") as store:
+        rows = fill(store, 0, 300)
+        for step in range(6):
+            rows |= fill(store, 299, 3, seed=step)
+            expected = [naive(rows, query, 1000, cosine) for query in queries.vectors]
+            assert found(store, queries, 1000, cosine) == expected
+        gone = names(300, 1)[0].id
+        store.delete([gone])
+        assert all(gone not in {id_ for id_, _ in answer} for answer in found(store, queries, 1000, cosine))
+
+
 def test_readers_see_what_another_process_wrote(tmp_path: Path) -> None:
     queries, cosine = vectors(np.random.default_rng(5), 3), registry.metric("cosine")
     with SqliteStore.create(tmp_path / "g") as writer, SqliteStore.open(tmp_path / "g", read_only=True) as reader:

@@ -144,6 +144,12 @@ def test_k_below_one_is_refused(store: Any) -> None:
         store.search(vectors(np.random.default_rng(0), 1), 0, registry.metric("cosine"))
 
 
+def test_a_query_that_was_not_normalized_is_refused(store: Any) -> None:
+    raw = Embeddings(np.full((1, 8), 3, np.float32), np.ones(1, np.float32), SPACE)
+    with pytest.raises(InputError, match=r"a query is of length 1 or 0, got 8\.48"):
+        store.search(raw, 1, registry.metric("cosine"))
+
+
 def test_an_empty_store_has_no_hits(store: Any) -> None:
     assert len(store.search(vectors(np.random.default_rng(0), 1), 5, registry.metric("cosine"))[0]) == 0
 
