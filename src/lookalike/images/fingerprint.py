@@ -12,8 +12,7 @@ _DECODERS = ("lookalike", "pillow", "simplejpeg", "pillow-heif")
 
 def reader_fingerprint() -> str:
     """Return the versions of the decoders and the limits in force, in one line."""
-    limits = Limits.from_environment()
-    return f"{_decoders()} pixels={limits.max_pixels} bytes={limits.max_bytes}"
+    return f"{_decoders()} {Limits.from_environment()}"
 
 
 @cache
