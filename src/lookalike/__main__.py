@@ -29,13 +29,12 @@ def run(arguments: list[str]) -> int:
         code = cli.main(arguments, prog_name="lookalike", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        usage = io.StringIO()
-        error.show(usage)
-        click.echo(_printable(usage.getvalue()), err=True, nl=False)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+        click.echo(f"Error: {_printable(error.format_message())}", err=True)
         return error.exit_code
     except LookalikeError as error:
-        # Further lines stand in, so that no file name with a line break passes for a message of ours.
-        click.echo(f"lookalike: {_printable(str(error), indent='  ')}", err=True)
+        click.echo(f"lookalike: {_printable(str(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("lookalike: interrupted; what was counted is kept, the same command goes on from there", err=True)
@@ -47,14 +46,14 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _printable(message: str, indent: str = "") -> str:
-    """A message may hold a file name: no control character of it reaches the terminal."""
+def _printable(message: str) -> str:
+    """A message may hold a file name: no control character reaches the terminal, and no line of it passes for ours."""
     lines = message.split("\n")
     if not all(map(str.isprintable, lines)):
         from lookalike.types import display_path  # noqa: PLC0415 - numpy, for what is seldom wanted
 
         lines = list(map(display_path, lines))
-    return f"\n{indent}".join(lines)
+    return "\n  ".join(lines)
 
 
 if __name__ == "__main__":
