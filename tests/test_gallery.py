@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -392,6 +393,7 @@ def test_an_encoder_that_changed_is_not_mixed_with_its_old_vectors(
     filled: Gallery, photos: Path, counting: fakes.Counting
 ) -> None:
     counting.space = Space("counting", "2", "none", 12)
+    shutil.copy(photos / "coffee.jpg", photos / "one more.jpg")
     for ask in (lambda: filled.search(photos / "coffee.jpg"), lambda: filled.index(photos)):
         with pytest.raises(SpaceMismatch, match="new gallery"):
             ask()

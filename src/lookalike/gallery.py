@@ -129,7 +129,7 @@ class Gallery:
         given = metadata if isinstance(metadata, Given) else Given(metadata)
         options = Options(prune=prune, hidden=hidden, exclude=tuple(exclude))
         with self._writing():
-            report = Indexer(self._store, self._encoders(), os.fspath(folder), given, options, progress).run()
+            report = Indexer(self._store, self._encoders, os.fspath(folder), given, options, progress).run()
             if report.added or report.updated or report.removed:
                 self.settle()
         # A caller who brings a Given may use it for several folders, and asks it in the end.

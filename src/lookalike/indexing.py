@@ -144,17 +144,17 @@ class Indexer:
     def __init__(
         self,
         store: SqliteStore,
-        encoders: Sequence[Encoder],
+        encoders: Callable[[], Sequence[Encoder]],
         folder: str,
         given: Given,
         options: Options,
         progress: Progress,
     ) -> None:
-        self._store, self._encoders, self._progress = store, encoders, progress
+        self._store, self._make_encoders, self._progress = store, encoders, progress
+        self._encoders: Sequence[Encoder] = ()
         self._folder, self._given, self._options = folder, given, options
         self._root = root_of(folder)
         self._roots = Roots(store)
-        self._at_least = smallest_side(encoders)
         self._reader = reader_fingerprint()
         self._tally = Tally()
         self._batch = Batch(store, progress)
@@ -202,6 +202,8 @@ class Indexer:
             root, relative = self._roots.place(absolute) or (self._root, found.relative)
             reason = self._store.known_skip(root, relative, found.size, found.mtime_ns, self._reader)
             if reason is None:
+                # Made only when a picture needs them: a run that finds nothing new loads no network.
+                self._encoders = self._encoders or self._make_encoders()
                 yield _Task(found, FileStamp(root, relative, found.size, found.mtime_ns), item)
             else:
                 self._skip(Skipped(found.path, reason))
@@ -234,7 +236,7 @@ class Indexer:
                 embeddings = self._copied(twin)
                 if embeddings:
                     return replace(_of_twin(task, stamp, twin), twins=twins, embeddings=embeddings)
-            image = read_bytes(contents.data, task.found.path, self._at_least)
+            image = read_bytes(contents.data, task.found.path, smallest_side(self._encoders))
             return _Read(
                 task,
                 stamp,
