@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lookalike import registry
-from lookalike.protocols import Metric, UnitMetric
+from lookalike.protocols import FollowsCosine, Metric
 
 Vector = Sequence[float]
 
@@ -92,17 +92,12 @@ def test_cosine_of_a_zero_vector_is_zero_and_of_scaled_vectors_is_one() -> None:
     np.testing.assert_allclose(cosine.matrix(a, a), [[0, 0, 0], [0, 1, 1], [0, 1, 1]], atol=1e-12)
 
 
-@pytest.mark.parametrize("queries", [1, 4])
-def test_the_fast_way_on_unit_vectors_agrees_with_the_definition(metric: Metric, queries: int) -> None:
-    if not isinstance(metric, UnitMetric):
-        assert metric.name == "manhattan", "only Manhattan has no shortcut on unit vectors"
-        return
-    gallery = unit(vectors(200, 300, 6))
-    got = metric.unit_matrix(gallery[:queries], gallery)
-    want = metric.matrix(gallery[:queries].astype(np.float64), gallery.astype(np.float64))
-    np.testing.assert_allclose(got, want, atol=1e-3)
-    far = ~np.eye(queries, 200, dtype=bool)
-    np.testing.assert_allclose(got[far], want[far], atol=1e-6)
+def test_a_metric_that_says_so_orders_unit_vectors_as_cosine_does(metric: Metric) -> None:
+    gallery = unit(vectors(200, 300, 6)).astype(np.float64)
+    cosine = registry.metric("cosine").matrix(gallery[:1], gallery)[0]
+    scores = metric.matrix(gallery[:1], gallery)[0]
+    same = np.argsort(-cosine).tolist() == np.argsort(-scores if metric.higher_is_closer else scores).tolist()
+    assert same == (isinstance(metric, FollowsCosine) and metric.follows_cosine)
 
 
 def test_euclidean_follows_cosine_on_unit_vectors() -> None:

@@ -5,7 +5,7 @@
     Store     keeps items and finds them   lookalike/stores
     Policy    hits     -> decision         (comes with calibrated decisions)
 
-``TextEncoder``, ``FeatureMaps`` and ``UnitMetric`` are optional abilities; a caller asks
+``TextEncoder``, ``FeatureMaps`` and ``FollowsCosine`` are optional abilities; a caller asks
 ``isinstance(part, FeatureMaps)``.
 """
 
@@ -76,16 +76,12 @@ class Metric(Protocol):
 
 
 @runtime_checkable
-class UnitMetric(Protocol):
-    """A metric that has a faster way for vectors of length 1, and tells whether it orders them as cosine does."""
+class FollowsCosine(Protocol):
+    """A metric that can order unit vectors as cosine does: then dot products and an index for cosine find its best."""
 
     @property
     def follows_cosine(self) -> bool:
-        """True where, on unit vectors, the order is that of cosine: an index built for one then serves the other."""
-        ...
-
-    def unit_matrix(self, queries: Float32, gallery: Float32) -> Float32:
-        """Return what ``matrix`` returns, for rows of length 1, to within 1e-3; the best are rescored."""
+        """Tell whether, on vectors of length 1, the order is that of cosine."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the metrics are made of: dot products, and differences in pieces that fit the cache."""
+"""Differences of vectors in pieces that fit the cache."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.types import Float32
-
 _BLOCK_BYTES = 1 << 20
-
-
-def dots(queries: Float32, gallery: Float32) -> Float32:
-    """Return the (Q, G) dot products of (Q, D) and (G, D)."""
-    if len(queries) == 1:
-        # One query is a matrix-vector product: memory-bound, and no slower than reading the gallery once.
-        product: Float32 = (gallery @ queries[0])[None, :]
-        return product
-    return queries @ gallery.T
 
 
 def differences(queries: NDArray[Any], gallery: NDArray[Any]) -> Iterator[tuple[tuple[int, slice], NDArray[Any]]]:

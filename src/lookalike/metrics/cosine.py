@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics.blocks import dots
-from lookalike.types import Float32
-
 
 class Cosine:
     """A.B / (|A| |B|), in [-1, 1]; 1 is the same direction. A zero vector scores 0 against everything."""
@@ -23,10 +20,6 @@ class Cosine:
         # |A.B| can pass |A||B| by rounding.
         clipped: NDArray[Any] = np.clip(_unit(queries) @ _unit(gallery).T, -1.0, 1.0)
         return clipped
-
-    def unit_matrix(self, queries: Float32, gallery: Float32) -> Float32:
-        """Return the (Q, G) cosines of rows of length 1: their dot products."""
-        return dots(queries, gallery)
 
 
 def _unit(vectors: NDArray[Any]) -> NDArray[Any]:

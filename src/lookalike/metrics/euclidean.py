@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.metrics.blocks import differences, dots
-from lookalike.types import Float32
+from lookalike.metrics.blocks import differences
 
 
 class Euclidean:
@@ -25,12 +24,3 @@ class Euclidean:
         for rows, difference in differences(queries, gallery):
             scores[rows] = np.sqrt(np.einsum("gd,gd->g", difference, difference))
         return scores
-
-    def unit_matrix(self, queries: Float32, gallery: Float32) -> Float32:
-        """Return the (Q, G) distances of rows of length 1: sqrt(2 - 2 q.g), near 0 to about 1e-3."""
-        scores = dots(queries, gallery)
-        scores *= -2.0
-        scores += 2.0
-        # 2 - 2 q.g can dip below 0 by rounding.
-        np.maximum(scores, 0.0, out=scores)
-        return np.sqrt(scores, out=scores)

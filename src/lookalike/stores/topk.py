@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.metrics.manhattan import Manhattan
-from lookalike.protocols import Metric, UnitMetric
+from lookalike.protocols import FollowsCosine, Metric
 from lookalike.stores import ann
 from lookalike.types import Float32
 
@@ -20,7 +20,6 @@ Nearest: TypeAlias = Callable[[Float32, Float32, int], tuple[Float32, Rows]]
 
 _BLOCK_ROWS = 1 << 17
 _BLOCK_SCORES = 1 << 24
-_UNIT_TOLERANCE = 1e-3
 _SPARE = 64
 _NEAREST_SHARE = 16
 _ROUNDING = 2.0**-24
@@ -61,10 +60,8 @@ def closeness(metric: Metric, dim: int, *, unit: bool = True) -> Closeness:
     """Return how to scan rows of length 1 by ``metric``; ``unit=False`` where a query is not of length 1."""
     # A float32 sum of D products of unit vectors is wrong by at most D roundings, whatever the order of adding.
     rounding = 2 * (dim + 4) * _ROUNDING
-    if unit and isinstance(metric, UnitMetric):
-        if metric.follows_cosine:
-            return Closeness(_dots, rounding, 0.0)
-        return Closeness(_towards(metric, metric.unit_matrix), 2 * _UNIT_TOLERANCE, rounding)
+    if unit and _follows_cosine(metric):
+        return Closeness(_dots, rounding, 0.0)
     fast = ann.nearest_by_manhattan if isinstance(metric, Manhattan) and ann.installed() else None
     return Closeness(_towards(metric, metric.matrix), rounding, rounding, fast)
 
@@ -84,7 +81,7 @@ class Question:
     @property
     def follows_cosine(self) -> bool:
         """Tell whether the order wanted is that of cosine."""
-        return self._unit and isinstance(self.metric, UnitMetric) and self.metric.follows_cosine
+        return self._unit and _follows_cosine(self.metric)
 
     @property
     def _unit(self) -> bool:
@@ -165,6 +162,10 @@ def _dots(queries: Float32, gallery: Float32) -> Float32:
         product: Float32 = (gallery @ queries[0])[None]
         return product
     return queries @ gallery.T
+
+
+def _follows_cosine(metric: Metric) -> bool:
+    return isinstance(metric, FollowsCosine) and metric.follows_cosine
 
 
 def _towards(metric: Metric, matrix: Callable[[Any, Any], NDArray[Any]]) -> Scan:
