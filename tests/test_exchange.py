@@ -23,7 +23,7 @@ from lookalike.apps import exchange
 from lookalike.apps.exchange import ImportResult, export, import_
 from lookalike.errors import ConfigError, InputError, SpaceMismatch, StoreError
 from lookalike.gallery import no_progress
-from lookalike.types import Item
+from lookalike.types import Embeddings, Item
 
 
 @pytest.fixture
@@ -69,8 +69,10 @@ def test_a_round_trip_keeps_everything_bit_by_bit(gallery: Gallery, photos: Path
     gallery.index(photos, metadata={"album": "x", "deep": {"a": [1, None]}})
     gallery.add(np.zeros((4, 4, 3), np.uint8), id="black", metadata={"n": 1})  # a vector of zeros, and no file
     gallery.add_encoder("color-histogram")
+    rows = np.random.default_rng(0).normal(size=(2000, 12)) + 1e-4  # unit vectors that rounding leaves off 1
+    gallery.put([Item(f"made {n:04}") for n in range(2000)], [Embeddings.from_raw(rows, gallery.space)])
     result = moved(gallery, tmp_path / "copy")
-    assert (result.added, result.updated, result.skipped) == (9, 0, ())
+    assert (result.added, result.updated, result.skipped) == (2009, 0, ())
     with Gallery.open(tmp_path / "copy") as copy:
         assert everything(copy) == everything(gallery)
         assert (copy.space, copy.spaces, copy.metric) == (gallery.space, gallery.spaces, "manhattan")

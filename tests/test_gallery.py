@@ -293,6 +293,19 @@ def test_a_crop_finds_where_it_comes_from(gallery: Gallery, tmp_path: Path) -> N
     assert (hits[0].id, hits[0].score) == ("part 2", pytest.approx(1, abs=1e-6))
 
 
+def test_a_crop_is_in_pixels_of_the_file_also_where_the_encoder_needs_few(tmp_path: Path) -> None:
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+    whole = PIL.Image.new("RGB", (1600, 400))
+    for n, colour in enumerate(colours):
+        whole.paste(colour, (400 * n, 0, 400 * n + 400, 400))
+    whole.save(tmp_path / "whole.jpg", quality=95)
+    with Gallery.open(tmp_path / "g", encoder="color-histogram") as gallery:
+        for n, colour in enumerate(colours):
+            gallery.add(PIL.Image.new("RGB", (64, 64), colour), id=str(n))
+        for n in range(4):
+            assert gallery.search(tmp_path / "whole.jpg", k=1, crop=(400 * n + 20, 20, 360, 360))[0].id == str(n)
+
+
 @pytest.mark.parametrize("box", [(0, 0, 0, 5), (-1, 0, 5, 5), (0, 0, 161, 5), (0, 100, 10, 10)])
 def test_a_crop_outside_the_picture_is_refused_with_its_size(
     filled: Gallery, photos: Path, box: tuple[int, int, int, int]
@@ -316,8 +329,12 @@ def test_a_search_with_nothing_or_for_nothing_is_refused(filled: Gallery, photos
 
 def test_vectors_of_another_space_are_never_compared(filled: Gallery) -> None:
     alien = Embeddings.from_raw(np.ones((1, 12)), Space("counting", "2", "none", 12))
-    with pytest.raises(SpaceMismatch):
+    with pytest.raises(SpaceMismatch, match="this gallery's encoder"):
         filled.search_each(alien)
+    filled.add_encoder("second")
+    other = filled.embeddings([item.id for item in filled.items()], filled.spaces[1])
+    with pytest.raises(SpaceMismatch, match="this gallery's encoder"):
+        filled.search_each(other)
 
 
 def test_more_hits_than_items_are_all_items_and_an_empty_gallery_has_none(filled: Gallery, tmp_path: Path) -> None:

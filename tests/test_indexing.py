@@ -265,6 +265,7 @@ def test_a_folder_inside_a_known_one_makes_no_second_item(gallery: Gallery, tmp_
     assert counts(gallery.index(tmp_path / "f" / "cats")) == (0, 0, 1, 0, 0)
     assert counts(gallery.index(tmp_path / "f" / "cats" / "a.png")) == (0, 0, 1, 0, 0)
     assert gallery.count() == 2
+    assert gallery.info()["roots"] == [str(tmp_path / "f")]
 
 
 def test_a_folder_above_a_known_one_makes_no_second_item(gallery: Gallery, tmp_path: Path) -> None:

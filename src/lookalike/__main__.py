@@ -27,7 +27,6 @@ def run(arguments: list[str]) -> int:
     """Run the command with these arguments and return its exit code."""
     try:
         code = cli.main(arguments, prog_name="lookalike", standalone_mode=False)
-        sys.stdout.flush()
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)

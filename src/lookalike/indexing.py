@@ -95,13 +95,13 @@ class Batch:
 
     def change(self, item: Item) -> None:
         """Write an item; its vectors stay."""
-        self._once(item)
+        self.waiting.add(item.id)
         self._changed.append(item)
         self._flush_if_due()
 
     def add(self, item: Item, embeddings: tuple[Embeddings, ...]) -> None:
         """Write an item with its vectors, one row a space."""
-        self._once(item)
+        self.waiting.add(item.id)
         self._embedded.append((item, embeddings))
         self._flush_if_due()
 
@@ -125,12 +125,6 @@ class Batch:
         self._began = time.monotonic()
         if done:
             self._progress(done)
-
-    def _once(self, item: Item) -> None:
-        # Twice in one batch: a file that was read, and then renamed before the walk came to its new place.
-        if item.id in self.waiting:
-            self.flush()
-        self.waiting.add(item.id)
 
     def _flush_if_due(self) -> None:
         waiting = len(self._changed) + len(self._embedded) + len(self._skips)
@@ -362,9 +356,7 @@ def free_id(store: SqliteStore, seed: bytes, taken: Collection[str] = ()) -> str
 def _as_stamped(item: Item, found: Found) -> bool:
     stamp = item.file
     # A stamp without a time was taken of a file too young to be sure: its content has to be hashed once more.
-    if stamp is None or stamp.mtime_ns is None:
-        return False
-    return (stamp.size, stamp.mtime_ns) == (found.size, found.mtime_ns)
+    return stamp is not None and (stamp.size, stamp.mtime_ns) == (found.size, found.mtime_ns)
 
 
 def _of_twin(task: _Task, stamp: FileStamp, twin: Item) -> _Read:
