@@ -493,3 +493,8 @@ def test_help_of_nothing_and_of_a_slip(cli: Cli) -> None:
     assert refused(cli("serach"), 2, "serach")
     assert cli("--version").out.startswith("lookalike, version ")
     assert cli("search", "--help").out.startswith("Usage: lookalike search")
+
+
+def test_a_missing_folder_stops_a_run_before_it_begins(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    assert refused(cli("index", photos, tmp_path / "missing", *HISTOGRAM), 2, "missing")
+    assert not (tmp_path / "cli.gallery").exists()
