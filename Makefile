@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
 
-.PHONY: demo test check docs torch-test bench clean
+.PHONY: demo test check docs torch-test peers clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lookalike needs Python 3.11 or newer: make PYTHON=python3.12 …")'
@@ -36,8 +36,11 @@ docs: $(VENV)/.installed
 	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest scikit-image
 	@touch $@
 
+peers:
+	sh benchmarks/make_peers.sh
+
 torch-test: .venv-torch/.installed
 	.venv-torch/bin/python -m pytest tests/with_torch
 
 clean:
-	rm -rf $(VENV) .venv-torch demo
+	rm -rf $(VENV) .venv-torch .venv-peers demo
