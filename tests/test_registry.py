@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,10 @@ def test_redefining_a_name_is_an_error_that_names_both(plugin: Path, kind: str) 
 
 def test_an_encoder_is_made_once_a_process() -> None:
     assert registry.encoder("color-histogram") is registry.encoder("color-histogram")
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "plugged_in", raising=False)
+    (plugin / "plugged_in.py").write_text("import a_module_that_is_not_there")
+    with pytest.raises(ConfigError, match=r"'dominant' cannot be loaded from plugged_in:Dominant.*a_module_that_is"):
+        registry.encoder("dominant")

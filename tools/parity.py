@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import skimage.data
-
 import torch
+
 from lookalike import registry
 from lookalike.encoders import efficientnet_lite as lite
 from lookalike.preprocess import prepare, resize

@@ -51,8 +51,11 @@ def _make(kind: str, name: str) -> Any:
     table = _table(kind)
     if name not in table:
         raise UnknownComponent(kind, name, table)
-    module, _, attribute = table[name].partition(":")
-    return getattr(import_module(module), attribute)()
+    try:
+        module, _, attribute = table[name].partition(":")
+        return getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{kind} {name!r} cannot be loaded from {table[name]}: {error}") from error
 
 
 @cache

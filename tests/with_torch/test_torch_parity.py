@@ -5,9 +5,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import skimage.data
+import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-import torch
 from lookalike.encoders import efficientnet_lite as lite
 from lookalike.encoders import torchfile
 from lookalike.preprocess import prepare

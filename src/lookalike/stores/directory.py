@@ -26,6 +26,8 @@ _OURS = re.compile(rf"{re.escape(DERIVED)}|{re.escape(WRITE_LOCK)}|{re.escape(_N
 def refuse_to_overwrite(path: Path) -> None:
     """Raise StoreError unless ``path`` is missing or empty, but for our own leftovers."""
     with translated(path):
+        if not (path.exists() or path.is_symlink()):
+            return
         if path.is_dir():
             others = sorted(entry.name for entry in path.iterdir() if not _OURS.fullmatch(entry.name))
             if DATABASE in others:
@@ -34,7 +36,7 @@ def refuse_to_overwrite(path: Path) -> None:
                 raise StoreError(
                     f"{path} holds other things ({others[0]!r}) and is not made into a gallery; choose a new directory"
                 )
-        elif path.exists() or path.is_symlink():
+        else:
             raise StoreError(f"{path} is a file, not a gallery; choose a directory")
 
 
