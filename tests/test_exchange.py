@@ -352,3 +352,25 @@ def test_an_empty_gallery_has_nothing_to_export(gallery: Gallery, tmp_path: Path
     with pytest.raises(InputError, match="nothing to write"):
         export(gallery, tmp_path / "g.parquet", no_progress)
     assert not (tmp_path / "g.parquet").exists()
+
+
+def test_a_large_import_is_searched_by_an_index_that_was_built_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_ANN_ABOVE", "1000")
+    raw = np.random.default_rng(0).normal(size=(2000, 16)).astype(np.float32)
+    foreign(tmp_path / "f.parquet", id=[str(i) for i in range(len(raw))], vector=raw.tolist())
+    seen: list[tuple[int, int]] = []
+    import_(
+        tmp_path / "f.parquet",
+        tmp_path / "g",
+        encoder="elsewhere",
+        progress=lambda _: None,
+        settling=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (2000, 2000)
+    with Gallery.open(tmp_path / "g") as gallery:
+        query = gallery.embeddings(["17"])
+        assert gallery.search_each(query)[0].exact is False
+        assert gallery.search_each(query, exact=True)[0].exact is True
+        assert gallery.search_each(query)[0][0].id == "17"

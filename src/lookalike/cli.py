@@ -111,7 +111,8 @@ def index(
         raise click.UsageError("name a FOLDER to index (or --add-encoder NAME)")
     check_folders(folders)
     given = Given(metadata).and_for_all(parse_assignments(assignments))
-    with Gallery.open(gallery, encoder=encoder, create=bool(folders)) as opened, progress("pictures") as count:
+    opening = Gallery.open(gallery, encoder=encoder, create=bool(folders))
+    with opening as opened, progress("pictures") as count, settling() as settled:
         report = run(
             opened,
             folders,
@@ -121,6 +122,7 @@ def index(
             exclude=exclude,
             add_encoder=add_encoder,
             progress=count,
+            settling=settled,
         )
     if as_json:
         return print_json(report.as_dict())
@@ -294,8 +296,8 @@ def import_(file: str, gallery: str, encoder: str | None, as_json: bool) -> None
     """
     from lookalike.apps.exchange import import_ as run
 
-    with progress("items") as count:
-        result = run(Path(file), Path(gallery), encoder=encoder, progress=count)
+    with progress("items") as count, settling() as settled:
+        result = run(Path(file), Path(gallery), encoder=encoder, progress=count, settling=settled)
     if as_json:
         return print_json(result.as_dict())
     click.echo(f"{result.added} added, {result.updated} updated, {len(result.skipped)} skipped")
@@ -340,6 +342,25 @@ def progress(unit: str) -> Iterator[Callable[[int], None]]:
 
     with tqdm(unit=f" {unit}", disable=None, leave=False, smoothing=0.05) as bar:
         yield lambda done: void(bar.update(done))
+
+
+@contextmanager
+def settling() -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how far the approximate index of a large gallery is, if one is made at all."""
+    from tqdm import tqdm
+
+    bars: list[tqdm[Any]] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(desc="index for search", unit=" vectors", total=total, disable=None, leave=False))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def void(_value: object) -> None:

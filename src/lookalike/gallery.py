@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ _SPACE_SETTING = "default_space"
 _WAIT_S = 10.0
 
 Box = tuple[int, int, int, int]
+Settling = Callable[[int, int], None]
 
 
 def no_progress(_done: int) -> None:
@@ -118,20 +119,22 @@ class Gallery:
         hidden: bool = False,
         exclude: Sequence[str] = (),
         progress: Progress = no_progress,
+        settling: Settling | None = None,
     ) -> IndexReport:
         """Bring the gallery up to date with a folder (or one file), touching only what changed.
 
         ``metadata`` is a mapping for every picture, or the path of a CSV or JSONL sidecar with a column ``path``
         (relative to the sidecar). Items whose files are gone stay, unless ``prune``; ``hidden`` takes in names that
         begin with a dot; ``exclude`` leaves out glob patterns. One bad file is a line in ``report.skipped``, never the
-        end. Interrupted or killed, it goes on where it was when called again.
+        end. Interrupted or killed, it goes on where it was when called again. ``progress`` is told how many more files
+        are done for good, ``settling`` how far :meth:`settle` is, which comes last.
         """
         given = metadata if isinstance(metadata, Given) else Given(metadata)
         options = Options(prune=prune, hidden=hidden, exclude=tuple(exclude))
         with self._writing():
             report = Indexer(self._store, self._encoders, os.fspath(folder), given, options, progress).run()
             if report.added or report.updated or report.removed:
-                self.settle()
+                self._store.settle(settling)
         # A caller who brings a Given may use it for several folders, and asks it in the end.
         return report if metadata is given else replace(report, skipped=(*report.skipped, *given.unused()))
 
@@ -152,7 +155,9 @@ class Gallery:
         with self._writing():
             return self._store.delete(known)
 
-    def add_encoder(self, name: str, *, progress: Progress = no_progress) -> tuple[int, tuple[Skipped, ...]]:
+    def add_encoder(
+        self, name: str, *, progress: Progress = no_progress, settling: Settling | None = None
+    ) -> tuple[int, tuple[Skipped, ...]]:
         """Embed all items with one more encoder, beside those there are; return how many, and what was skipped.
 
         Interrupted, it goes on when called again. From then on ``index`` and ``add`` fill this space too.
@@ -161,7 +166,7 @@ class Gallery:
         with self._writing():
             self._store.add_space(encoder.space)
             outcome = complete(self._store, encoder, progress)
-            self.settle()
+            self._store.settle(settling)
         return outcome
 
     def put(self, items: Sequence[Item], embeddings: Sequence[Embeddings]) -> None:
@@ -170,12 +175,13 @@ class Gallery:
             Roots(self._store).add({item.file.root for item in items if item.file})
             self._store.upsert(items, embeddings)
 
-    def settle(self) -> None:
+    def settle(self, settling: Settling | None = None) -> None:
         """Make what a search is quicker with, after much was written: with ``[ann]``, the index of a large gallery.
 
-        ``index`` and ``add_encoder`` do this themselves. What is made may be deleted at any moment.
+        ``index`` and ``add_encoder`` do this themselves. What is made may be deleted at any moment. ``settling`` is
+        told (vectors done, vectors in all).
         """
-        self._store.settle()
+        self._store.settle(settling)
 
     # Reading
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from lookalike import registry
 from lookalike.errors import InputError
-from lookalike.gallery import Gallery
+from lookalike.gallery import Gallery, Settling
 from lookalike.indexing import Progress
 from lookalike.metadata import checked
 from lookalike.tables import ParquetTable, Values, Vectors, check_output, write_parquet
@@ -68,7 +68,9 @@ def export(gallery: Gallery, output: Path, progress: Progress) -> ExportResult:
     return ExportResult(write_parquet(output, _exported(gallery, spaces, progress), notes), os.fspath(output))
 
 
-def import_(file: Path, gallery_path: Path, *, encoder: str | None, progress: Progress) -> ImportResult:
+def import_(
+    file: Path, gallery_path: Path, *, encoder: str | None, progress: Progress, settling: Settling | None = None
+) -> ImportResult:
     """Bring the rows of a Parquet file into a gallery, making it where there is none.
 
     ``encoder`` names what made the vectors, where the file does not say: an encoder known here, or any other name (such
@@ -78,7 +80,9 @@ def import_(file: Path, gallery_path: Path, *, encoder: str | None, progress: Pr
     table = ParquetTable(file)
     spaces = _spaces_of(table, encoder)
     with Gallery.for_spaces(gallery_path, list(spaces.values()), table.notes.get("metric")) as gallery:
-        return _Import(gallery, table, spaces, progress).run()
+        result = _Import(gallery, table, spaces, progress).run()
+        gallery.settle(settling)
+        return result
 
 
 def _columns(gallery: Gallery) -> dict[str, Space]:

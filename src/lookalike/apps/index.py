@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from lookalike.errors import InputError
-from lookalike.gallery import Gallery
+from lookalike.gallery import Gallery, Settling
 from lookalike.indexing import Progress
 from lookalike.metadata import Given
 from lookalike.types import IndexReport
@@ -29,13 +29,22 @@ def index(
     exclude: Sequence[str],
     add_encoder: str | None,
     progress: Progress,
+    settling: Settling | None = None,
 ) -> IndexReport:
     """Bring the gallery up to date with each folder in turn, and return one report of all."""
     reports = [
-        gallery.index(folder, metadata=given, prune=prune, hidden=hidden, exclude=exclude, progress=progress)
+        gallery.index(
+            folder,
+            metadata=given,
+            prune=prune,
+            hidden=hidden,
+            exclude=exclude,
+            progress=progress,
+            settling=settling,
+        )
         for folder in folders
     ]
     if add_encoder:
-        embedded, skipped = gallery.add_encoder(add_encoder, progress=progress)
+        embedded, skipped = gallery.add_encoder(add_encoder, progress=progress, settling=settling)
         reports.append(IndexReport(0, embedded, 0, 0, skipped))
     return IndexReport.total([*reports, IndexReport(0, 0, 0, 0, given.unused())])
