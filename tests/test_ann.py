@@ -27,7 +27,7 @@ COSINE = registry.metric("cosine")
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKALIKE_ANN_ABOVE", "1000")
     monkeypatch.setattr(matrix, "_TAIL_AT_LEAST", 300)
-    monkeypatch.setattr(matrix, "_SNAPSHOT_FROM", 1000)
+    monkeypatch.setattr(matrix, "SNAPSHOT_FROM", 1000)
 
 
 def vectors(n: int, seed: int) -> Embeddings:

@@ -24,7 +24,7 @@ METRICS = ["cosine", "euclidean", "manhattan"]
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bring all the machinery of large galleries into play at a few hundred rows."""
-    monkeypatch.setattr(matrix, "_SNAPSHOT_FROM", 100)
+    monkeypatch.setattr(matrix, "SNAPSHOT_FROM", 100)
     monkeypatch.setattr(matrix, "_TAIL_AT_LEAST", 40)
     monkeypatch.setattr(matrix, "_PAGE_ROWS", 64)
     monkeypatch.setattr(matrix, "_RESCORE_ROWS", 16)

@@ -25,11 +25,11 @@ Keys: TypeAlias = NDArray[np.int64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 # Fewer rows are read from the database sooner than a file is looked for.
-_SNAPSHOT_FROM = 4000
+SNAPSHOT_FROM = 4000
 _LOOKED_AT = 16
 _TAIL_AT_LEAST = 4096
 _TAIL_SHARE = 8
-_PAGE_ROWS = 2048
+_PAGE_ROWS = 512
 _RESCORE_ROWS = 4096
 _GATHER_SHARE = 4
 _UNIT_TOLERANCE = 1e-3
@@ -266,7 +266,7 @@ class Matrix:
         with self._connections.reading() as db:
             stamp = Stamp.now(db, self._space)
             count = int(db.execute("SELECT count(*) FROM vectors WHERE space = ?", (self._key,)).fetchone()[0])
-        if count >= _SNAPSHOT_FROM:
+        if count >= SNAPSHOT_FROM:
             # Where the disk is full or not ours, the matrix stays in memory.
             with contextlib.suppress(OSError):
                 pages = self._pages(stamp.seq)

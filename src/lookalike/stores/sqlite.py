@@ -34,7 +34,7 @@ from lookalike.stores.directory import (
     size_of,
     writer_lock,
 )
-from lookalike.stores.matrix import Keys, Matrix, decoded
+from lookalike.stores.matrix import SNAPSHOT_FROM, Keys, Matrix, decoded
 from lookalike.stores.rows import (
     COLUMNS,
     check_upsert,
@@ -420,9 +420,9 @@ class SqliteStore:
         Above ``LOOKALIKE_ANN_ABOVE`` vectors the approximate index is built, where the extra ``ann`` is installed and
         the index lacks or is too far behind. Where the disk is full or not ours, the truth is kept and nothing is said.
         """
-        for space in self.spaces():
+        for space, vectors in self.spaces().items():
             matrix = self._matrix(space)
-            if matrix is None:
+            if matrix is None or vectors < SNAPSHOT_FROM:  # a search reads so few from the database itself
                 continue
             with matrix.lock, self._connections.reading() as db:
                 matrix.view(db)
