@@ -322,8 +322,10 @@ def test_an_interrupt_exits_130_keeps_what_was_counted_and_the_next_run_goes_on(
             picture.rotate(n, resample=PIL.Image.Resampling.BILINEAR).save(many / f"{n}.jpg")
     assert shell("index", photos).code == 0
     program = (
-        "import contextlib, sys, lookalike.cli as cli\n"
+        "import contextlib, signal, sys, lookalike.cli as cli\n"
         "from lookalike.__main__ import run\n"
+        # What runs the tests may ignore interrupts (nohup, a background job), and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cli.progress = lambda unit: contextlib.nullcontext(lambda done: print(done, flush=True))\n"
         "sys.exit(run(sys.argv[1:]))\n"
     )

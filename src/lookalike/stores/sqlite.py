@@ -422,7 +422,8 @@ class SqliteStore:
         """
         for space, vectors in self.spaces().items():
             matrix = self._matrix(space)
-            if matrix is None or vectors < SNAPSHOT_FROM:  # a search reads so few from the database itself
+            # A search reads so few from the database itself.
+            if matrix is None or vectors < min(SNAPSHOT_FROM, ann.ann_above()):
                 continue
             with matrix.lock, self._connections.reading() as db:
                 matrix.view(db)
