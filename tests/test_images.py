@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import skimage.data
 from numpy.typing import NDArray
 from PIL import ImageCms
 
 from broken_files import encoded, photo
+from lookalike import registry
 from lookalike.errors import ConfigError, InputError, UnreadableImage
 from lookalike.images import Limits, files, jpeg, read, read_bytes, read_file, thumbnail
 from lookalike.types import Image
@@ -615,3 +617,16 @@ def test_no_module_but_jpeg_knows_simplejpeg() -> None:
     source = Path(jpeg.__file__).parents[1]
     users = [path.name for path in source.rglob("*.py") if "import simplejpeg" in path.read_text(encoding="utf-8")]
     assert users == ["jpeg.py"]
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "color-histogram"])
+def test_the_nine_exif_orientations_of_one_picture_give_one_embedding(name: str) -> None:
+    upright = skimage.data.chelsea()
+    encoder = registry.encoder(name)
+    pictures = []
+    for orientation in range(9):  # 0 is invalid, and leaves the picture as it is
+        stored = PIL.Image.fromarray(np.ascontiguousarray(TURNS.get(orientation, np.asarray)(upright)))
+        data = with_exif(stored, "JPEG", {0x0112: orientation}, quality=95)
+        pictures.append(read_bytes(data, at_least=encoder.at_least))
+    vectors = encoder.encode(pictures).vectors.astype(np.float64)
+    assert (vectors @ vectors.T).min() > 0.99

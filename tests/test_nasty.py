@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broken_files import BROKEN, encoded, photo, write_broken_files
+from lookalike import registry
 from lookalike.errors import LookalikeError, UnreadableImage
 from lookalike.images import read, read_bytes
+from lookalike.types import Image
 
 NASTY = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasty"
 needs_nasty = pytest.mark.skipif(not NASTY.is_dir(), reason="the shared nasty files are not on this machine")
@@ -172,6 +174,27 @@ def test_nine_exif_orientations_of_a_real_photo_are_one_picture(name: str) -> No
     # compressed anew; Pillow alone gives the same), so the promise is held to the 128 pixels of its other table.
     small = [np.asarray(PIL.Image.fromarray(picture).resize((128, 128))).astype(int) for picture in pictures]
     assert max(float(np.abs(picture - small[0]).mean()) for picture in small) <= 1.4
+
+
+@needs_nasty
+@pytest.mark.parametrize("name", ["Landscape", "Portrait"])
+def test_nine_exif_orientations_of_a_real_photo_give_one_embedding(name: str) -> None:
+    # Each file has its own number drawn into it, and words at its edges that are not everywhere at the same place. To
+    # the network that is a difference (cosine .94 at worst), so they are covered.
+    encoder = registry.encoder("efficientnet-lite0")
+    pictures = [read(NASTY / "files" / "exif" / f"{name}_{i}.jpg", encoder.at_least) for i in range(9)]
+    vectors = encoder.encode([_without_words(picture) for picture in pictures]).vectors.astype(np.float64)
+    assert (vectors @ vectors.T).min() > 0.99
+
+
+def _without_words(picture: Image) -> Image:
+    pixels = picture.pixels.copy()
+    height, width = pixels.shape[:2]
+    row, column = height / 100, width / 100
+    words = [(42, 58, 42, 58), (42, 58, 0, 14), (42, 58, 80, 100), (0, 9, 0, 100), (90, 100, 0, 100)]
+    for top, bottom, left, right in words:
+        pixels[int(top * row) : int(bottom * row), int(left * column) : int(right * column)] = 128
+    return Image(pixels, (width, height))
 
 
 _SEEDS = [
