@@ -203,7 +203,11 @@ class Indexer:
                 self._skip(Skipped(found.path, reason))
 
     def _keep(self, item: Item) -> None:
-        told = self._given.of(item.path or "") if self._given else {}
+        if not self._given:  # the way of nearly every file of a second run
+            self._count(updated=False)
+            self._progress(1)
+            return
+        told = self._given.of(item.path or "")
         changed = replace(item, metadata={**item.metadata, **told}, given={**item.given, **told})
         self._count(updated=not _same(changed.metadata, item.metadata))
         if _same(changed.given, item.given) and _same(changed.metadata, item.metadata):
