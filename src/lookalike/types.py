@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -247,6 +248,116 @@ class IndexReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
         return asdict(self)
+
+
+class Verdict(StrEnum):
+    """What a decision says. ``UNSURE``: inside the margin, or not calibrated; ``UNKNOWN``: it cannot be judged."""
+
+    MATCH = "match"
+    NO_MATCH = "no_match"
+    UNSURE = "unsure"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What was measured of a picture, at the size at which encoders look at it.
+
+    ``brightness`` is the mean luma and ``contrast`` its standard deviation, both in [0, 1]; ``noise`` the standard
+    deviation of white noise in levels of 0 to 255; ``blur`` the standard deviation, in pixels of the measured picture,
+    of the Gaussian blur that would make a typical picture as soft. ``problem`` says in one phrase why the picture
+    cannot be judged at all (black, white, one colour, a few pixels), else None.
+    """
+
+    brightness: float
+    contrast: float
+    noise: float
+    blur: float
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one metric says of a pair: its score, and, where it is calibrated, the threshold and the rate.
+
+    ``false_positive_rate`` is the estimated share of pairs of different things that score as high (as close) as this
+    one; ``passed`` whether the score is on the matching side of ``threshold``. All three are None where nothing is
+    calibrated.
+    """
+
+    metric: str
+    score: float
+    threshold: float | None = None
+    false_positive_rate: float | None = None
+    passed: bool | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict with what it rests on.
+
+    ``score`` and ``threshold`` are those of the deciding score, in its own units. ``false_positive_rate`` is per pair,
+    ``false_alarm_rate`` per query at the gallery's size; None where it is not calibrated. ``reason`` is one plain
+    sentence with the numbers.
+    """
+
+    verdict: Verdict
+    score: float | None
+    threshold: float | None
+    reason: str
+    false_positive_rate: float | None = None
+    false_alarm_rate: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.verdict in (Verdict.MATCH, Verdict.NO_MATCH) and not self.evidence:
+            raise InputError(f"a verdict {self.verdict.value!r} needs evidence, got none")
+        if not self.reason:
+            raise InputError("a decision needs a reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How picture b lies on picture a.
+
+    ``found`` is False where no alignment was found; then ``reason`` says why, and the numbers are None. Else
+    ``matrix`` (2 x 3, row-major) takes a pixel (x, y) of a to its place in b, in pixels of the two as compared;
+    ``shift`` (x, y) is in pixels of a, ``rotation`` in degrees counter-clockwise, ``scale`` how much larger b shows the
+    same thing; ``agreement`` is the correlation in [-1, 1] of the two where they overlap, and ``overlap`` the share of
+    a that b covers.
+    """
+
+    found: bool
+    reason: str
+    shift: tuple[float, float] | None = None
+    rotation: float | None = None
+    scale: float | None = None
+    agreement: float | None = None
+    overlap: float | None = None
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """What a pair metric gives: one number, and where in the pictures it comes from.
+
+    ``map`` is (H, W) float32, the local scores, or None where the metric has none.
+    """
+
+    score: float
+    map: Float32 | None = None
 
 
 def display_path(path: str | os.PathLike[str]) -> str:
