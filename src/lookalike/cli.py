@@ -18,6 +18,7 @@ from lookalike import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lookalike.apps.mark import ForgetResult, MarkResult
     from lookalike.types import Hits, Item, Skipped
 
 GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
@@ -234,6 +235,41 @@ def remove(ids: tuple[str, ...], gallery: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("word", type=click.Choice(["same", "different", "forget", "list"]))
+@click.argument("pictures", nargs=-1, metavar="[A B]", type=click.Path())
+@gallery_option
+@json_option
+def mark(word: str, pictures: tuple[str, ...], gallery: str, as_json: bool) -> None:
+    """Say of two pictures that they show the same thing, or different things.
+
+    A and B are items, by id or path, or picture files outside of the gallery, or the sha256 of such files. What is said
+    goes by what the files hold, so it outlives renames and holds for copies; said again, the last word wins.
+
+    \b
+        lookalike mark same A B         they show the same thing
+        lookalike mark different A B    they do not, however alike they look
+        lookalike mark forget A B       take back what was said
+        lookalike mark list             all that was said; the sha256 stands for a picture that is no item
+    """
+    from lookalike.apps import mark as app
+    from lookalike.gallery import Gallery
+
+    if len(pictures) != (0 if word == "list" else 2):
+        raise click.UsageError(
+            f"`mark {word}` takes {'no picture' if word == 'list' else 'two pictures'}, got {len(pictures)}"
+        )
+    result: MarkResult | ForgetResult
+    with Gallery.open(gallery, create=False) as opened:
+        if word == "list":
+            return print_marks(app.marks(opened), as_json)
+        result = app.forget(opened, *pictures) if word == "forget" else app.mark(opened, *pictures, same=word == "same")
+    if as_json:
+        return print_json(result.as_dict())
+    click.echo(f"{' and '.join(map(safe, pictures))}: {result.said}")
+    return None
+
+
+@cli.command()
 @gallery_option
 @json_option
 def info(gallery: str, as_json: bool) -> None:
@@ -397,6 +433,18 @@ def print_hits(hits: Hits, *, header: bool) -> None:
         click.echo(f"{rank:4}  {hit.score:8.4f}  {safe(hit.id)}  {safe(hit.path or '-')}")
     if not hits:
         click.echo("no hit")
+
+
+def print_marks(marks: Iterable[MarkResult], as_json: bool) -> None:
+    """Print one mark a line: what was said, when, and of which two pictures."""
+    if as_json:
+        return print_json_list("marks", (one.as_dict() for one in marks))
+    for one in marks:
+        sides = ((one.mark.a, one.a_items), (one.mark.b, one.b_items))
+        # Of copies the first stands for all.
+        a, b = (safe(items[0].path or items[0].id) if items else content for content, items in sides)
+        click.echo(f"{one.said:9}  {one.mark.said_at}  {a}  {b}")
+    return None
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

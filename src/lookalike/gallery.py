@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,13 +13,22 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from lookalike import registry
-from lookalike.errors import ConfigError, InputError, SpaceMismatch, StoreError, UnknownComponent, UnknownId
+from lookalike.errors import (
+    ConfigError,
+    InputError,
+    SpaceMismatch,
+    StoreError,
+    UnknownComponent,
+    UnknownId,
+    UnreadableImage,
+)
 from lookalike.images import read, read_bytes
 from lookalike.indexing import Indexer, Options, Progress, complete, free_id
 from lookalike.metadata import Given, checked, told_by_file
 from lookalike.pipeline import contents_of, embed, smallest_side
 from lookalike.protocols import Encoder
 from lookalike.roots import Roots, root_of
+from lookalike.stores.marks import utc_now
 from lookalike.stores.sqlite import SqliteStore
 from lookalike.types import (
     NO_METADATA,
@@ -29,13 +39,17 @@ from lookalike.types import (
     ImageSource,
     IndexReport,
     Item,
+    Mark,
+    Pair,
     Skipped,
     Space,
+    StoredCalibration,
 )
 
 _METRIC_SETTING = "metric"
 _SPACE_SETTING = "default_space"
 _WAIT_S = 10.0
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 Box = tuple[int, int, int, int]
 Settling = Callable[[int, int], None]
@@ -285,6 +299,78 @@ class Gallery:
             "spaces": [{**space.as_dict(), "vectors": count} for space, count in self._store.spaces().items()],
             "roots": Roots(self._store).known,
         }
+
+    # What people say of pairs, and where calibrations are kept
+
+    def mark(self, a: str | os.PathLike[str], b: str | os.PathLike[str], same: bool) -> Mark:
+        """Keep that two pictures show the same thing, or different things; what was said of them before is replaced.
+
+        ``a`` and ``b`` are items, by id or path, as they were indexed; or picture files outside of the gallery; or the
+        sha256 of such files. What is kept goes by content, so it outlives renames, and holds for copies. Raises
+        InputError where both are one item or file, or byte for byte the same and said to be different, and
+        UnreadableImage where there is neither such an item nor such a file.
+        """
+        (one, content), (other, other_content) = self._picture(a), self._picture(b)
+        if one == other:
+            raise InputError(f"{os.fspath(a)} and {os.fspath(b)} are one picture; a mark is about two")
+        if content == other_content and not same:
+            raise InputError(
+                f"{os.fspath(a)} and {os.fspath(b)} are byte for byte the same, so they cannot be marked different; "
+                "is it another picture that you mean?"
+            )
+        mark = Mark(content, other_content, same, utc_now())
+        with self._writing():
+            self._store.put_marks([mark])
+        return mark
+
+    def unmark(self, a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+        """Forget what was said of two pictures, named as in :meth:`mark`; tell whether anything was."""
+        with self._writing():
+            return self._store.forget_mark(self._picture(a)[1], self._picture(b)[1])
+
+    def marks(self) -> Iterator[Mark]:
+        """Yield what was said of pairs of pictures, whether they are in the gallery or not."""
+        return self._store.marks()
+
+    def marked_pairs(self) -> list[Pair]:
+        """Return the pairs of items, by id, of which something was said; of copies of one picture all combinations."""
+        return self._store.marked_pairs()
+
+    def items_of(self, content: str) -> list[Item]:
+        """Return the items whose file (or picture from memory) has this sha256."""
+        return self._store.by_content(content)
+
+    def put_calibration(self, metric: str, name: str, value: Any, space: Space | None = None) -> None:
+        """Keep a calibration, as a JSON value, for this metric in a space (the gallery's own); it replaces the last."""
+        with self._writing():
+            self._store.put_calibration(space or self.space, metric, name, value)
+
+    def calibration(self, metric: str, name: str, space: Space | None = None) -> Any:
+        """Return the calibration of this name for a metric in a space (the gallery's own), or None."""
+        return self._store.calibration(space or self.space, metric, name)
+
+    def calibrations(self) -> list[StoredCalibration]:
+        """Return the calibrations of all spaces and metrics."""
+        return self._store.calibrations()
+
+    def _picture(self, named: str | os.PathLike[str]) -> tuple[str, str]:
+        """Return which picture is meant (an item's id, a file's absolute path) and the sha256 of its content."""
+        name = os.fspath(named)
+        item = self._find(name)
+        if item is not None and item.content is not None:
+            return item.id, item.content
+        if item is not None and item.path is None:
+            raise InputError(f"item {item.id!r} came without a picture, only with vectors, and cannot be marked")
+        path = os.path.abspath(os.path.expanduser(name)) if item is None else str(item.path)
+        if item is None and not os.path.lexists(path):
+            if _SHA256.fullmatch(name):
+                return name, name
+            raise UnreadableImage(
+                name, "no such file, and no item of this gallery has this id or path (`lookalike list` shows them)"
+            )
+        contents = contents_of(path)
+        read_bytes(contents.data, name, 1)  # a slip, such as a text, is no picture
+        return path if item is None else item.id, contents.sha256
 
     # Below the surface
 

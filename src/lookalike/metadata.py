@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lookalike.errors import InputError
+from lookalike.tabular import at_line, place_of, read_rows
 from lookalike.types import NO_METADATA, Item, Skipped
 
 _RESERVED = "path"
@@ -48,7 +48,7 @@ def typed(text: str) -> Any:
     """Return ``text`` as number, boolean or None where it is written exactly so in JSON ("007" stays text)."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(value, float) and not math.isfinite(value):
         return text
@@ -68,7 +68,7 @@ class Given:
             self._for_all = checked(source)
         elif source is not None:
             self.sidecar = os.fspath(source)
-            self._by_path = _read_sidecar(Path(source).expanduser())
+            self._by_path = _read_sidecar(Path(os.path.expanduser(source)))
             self._unused = set(self._by_path)
 
     def __bool__(self) -> bool:
@@ -106,51 +106,13 @@ def checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_sidecar(file: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
-    base = file.parent.absolute()
-    for line, row in _rows(file):
-        path = row.pop(_RESERVED, None)
-        if not isinstance(path, str) or not path:
-            raise InputError(f"{file} line {line}: no value for the column 'path'")
-        try:
-            rows[os.path.normpath(base / path)] = checked(row)
-        except InputError as error:
-            raise InputError(f"{file} line {line}: {error}") from error
+    for line, row in read_rows(file, [_RESERVED], what="metadata", cell=typed):
+        with at_line(file, line):
+            path = row.pop(_RESERVED, None)
+            if not isinstance(path, str) or not path:
+                raise InputError("no value for the column 'path'")
+            rows[place_of(file, path)] = checked(row)
     return rows
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if file.suffix.lower() not in {".csv", ".jsonl", ".ndjson"}:
-        raise InputError(f"metadata comes as .csv or .jsonl, got {file}")
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _csv_rows(file, lines) if file.suffix.lower() == ".csv" else _json_rows(file, lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read metadata {file}: {error}") from error
-
-
-def _csv_rows(file: Path, lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(lines)
-    if _RESERVED not in (reader.fieldnames or []):
-        raise InputError(f"{file} has no column 'path'; its columns are {reader.fieldnames}")
-    for row in reader:
-        if None in row:
-            raise InputError(f"{file} line {reader.line_num}: more values than columns")
-        # An empty cell says nothing; it is not the text "".
-        values = {name: typed(value) for name, value in row.items() if value and name != _RESERVED}
-        yield reader.line_num, {**values, _RESERVED: row[_RESERVED]}
-
-
-def _json_rows(file: Path, lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{file} line {number}: {error}") from error
-        if not isinstance(row, dict):
-            raise InputError(f"{file} line {number}: one JSON object a line, got {line.strip()[:40]!r}")
-        yield number, row
 
 
 def _printable(name: str) -> str:

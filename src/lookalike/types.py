@@ -360,6 +360,93 @@ class PairScore:
     map: Float32 | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two pictures, each a path or the id of an item, and whether they show the same thing.
+
+    ``line`` says where in a file this stands, None where it came from none.
+    """
+
+    a: str
+    b: str
+    same: bool
+    line: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.a == self.b:
+            raise InputError(f"a pair of {self.a} with itself says nothing; name two pictures")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a person said of two pictures: that they show the same thing, or different things.
+
+    ``a`` and ``b`` are the sha256 of their files, the smaller first whichever way they are given, so that a mark
+    outlives renames; ``said_at`` is UTC as ``YYYY-MM-DDTHH:MM:SSZ``.
+    """
+
+    a: str
+    b: str
+    same: bool
+    said_at: str
+
+    def __post_init__(self) -> None:
+        if self.a == self.b and not self.same:
+            raise InputError(f"two pictures of one content ({self.a}) cannot be different")
+        if self.a > self.b:
+            first, second = self.b, self.a
+            object.__setattr__(self, "a", first)
+            object.__setattr__(self, "b", second)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCalibration:
+    """A calibration as a gallery keeps it: a JSON ``value`` that holds for one space and metric.
+
+    ``created`` is UTC as ``YYYY-MM-DDTHH:MM:SSZ``.
+    """
+
+    space: Space
+    metric: str
+    name: str
+    value: Any
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPicture:
+    """A picture and the label that it has for sure.
+
+    Pictures of one ``group`` never stand on both sides of a split; ``role`` is ``query`` or ``gallery`` where the file
+    says so; ``ignore`` counts neither for nor against. ``line`` says where in a file this stands.
+    """
+
+    path: str
+    label: str
+    group: str | None = None
+    role: str | None = None
+    ignore: bool = False
+    line: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            raise InputError(f"{self.path} has no label")
+        if self.role not in {None, "query", "gallery"}:
+            raise InputError(f"a role is 'query' or 'gallery', got {self.role!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Pictures with labels, in the order in which they were found, and what was left out."""
+
+    items: tuple[LabelledPicture, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
 def display_path(path: str | os.PathLike[str]) -> str:
     """Return ``path`` as text that is safe to print: control characters and undecodable bytes become escapes."""
     return "".join(c if c.isprintable() else _escaped(c) for c in os.fspath(path))

@@ -85,8 +85,28 @@ CREATE TABLE skips (                     -- files that could not be read, and by
 ) WITHOUT ROWID;
 """
 
+_MARKS = """
+CREATE TABLE marks (                     -- what people said of two pictures
+    a TEXT NOT NULL,                     -- sha256 of their files, the smaller first: a mark outlives items
+    b TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('same', 'different')),
+    said_at TEXT NOT NULL,               -- ISO 8601, UTC
+    PRIMARY KEY (a, b),
+    CHECK (a <= b)
+) WITHOUT ROWID;
+
+CREATE TABLE calibrations (
+    space INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,                 -- JSON
+    created TEXT NOT NULL,               -- ISO 8601, UTC
+    PRIMARY KEY (space, metric, name)
+) WITHOUT ROWID;
+"""
+
 # MIGRATIONS[n] leads from schema n to schema n + 1.
-MIGRATIONS = (_GALLERY, _SKIPS)
+MIGRATIONS = (_GALLERY, _SKIPS, _MARKS)
 SCHEMA = len(MIGRATIONS)
 
 

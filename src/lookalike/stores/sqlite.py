@@ -18,7 +18,7 @@ import numpy as np
 
 from lookalike.errors import InputError, SpaceMismatch, StoreError, UnknownId
 from lookalike.protocols import Metric
-from lookalike.stores import ann, schema
+from lookalike.stores import ann, marks, schema
 from lookalike.stores.ann import Progress
 from lookalike.stores.connections import DATABASE, Connections, translated
 from lookalike.stores.directory import (
@@ -53,7 +53,7 @@ from lookalike.stores.rows import (
 )
 from lookalike.stores.topk import Question
 from lookalike.stores.where import Sql, compile_where
-from lookalike.types import Embeddings, FileStamp, Hit, Hits, Item, Space
+from lookalike.types import Embeddings, FileStamp, Hit, Hits, Item, Mark, Pair, Space, StoredCalibration
 
 _PAGE = 1000
 _QUERIES_AT_ONCE = 256
@@ -383,11 +383,8 @@ class SqliteStore:
         with self._connections.use() as db:
             key = find_space(db, space)
             if key is None:
-                others = [
-                    str(Space(*row)) for row in db.execute("SELECT encoder, version, preprocess, dim FROM spaces")
-                ]
-                if others:
-                    raise SpaceMismatch(" or ".join(others), space, "index the gallery with that encoder first")
+                if db.execute("SELECT 1 FROM spaces").fetchone():
+                    raise _unknown_space(db, space)
                 return None
         with self._matrices_lock:
             if key not in self._matrices:
@@ -432,6 +429,61 @@ class SqliteStore:
                 with contextlib.suppress(StoreError):
                     self.build_ann(space, progress)
 
+    # What people say of pairs, and calibrations
+
+    def put_marks(self, said: Sequence[Mark]) -> None:
+        """Keep what was said of pairs of pictures; of the same two the last word wins."""
+        if not said:
+            return
+        with self._transaction() as (db, _):
+            marks.put_marks(db, said)
+
+    def forget_mark(self, content_a: str, content_b: str) -> bool:
+        """Forget what was said of the pictures with these contents, in either order; tell whether anything was."""
+        with self._transaction() as (db, _):
+            gone = db.execute("DELETE FROM marks WHERE a = ? AND b = ?", sorted((content_a, content_b)))
+            return gone.rowcount > 0
+
+    def mark_of(self, content_a: str, content_b: str) -> Mark | None:
+        """Return what was said of the pictures with these contents, in either order, or None."""
+        sql = f"SELECT {marks.COLUMNS} FROM marks WHERE a = ? AND b = ?"
+        rows = self._connections.rows(sql, sorted((content_a, content_b)))
+        return marks.mark_of(rows[0]) if rows else None
+
+    def marks(self) -> Iterator[Mark]:
+        """Yield all marks in the order of their contents, in pages, as :meth:`items` does."""
+        sql = f"SELECT {marks.COLUMNS} FROM marks WHERE (a, b) > (?, ?) ORDER BY a, b LIMIT {_PAGE}"
+        after = ("", "")
+        while rows := self._connections.rows(sql, after):
+            after = rows[-1][:2]
+            yield from map(marks.mark_of, rows)
+
+    def marked_pairs(self) -> list[Pair]:
+        """Return the pairs of items (by id) whose contents are marked; of copies of one picture all combinations."""
+        with self._connections.reading() as db:
+            return marks.marked_pairs(db)
+
+    def put_calibration(self, space: Space, metric: str, name: str, value: Any) -> None:
+        """Keep a JSON value for this space, metric and name; what was kept there before is replaced.
+
+        Raises SpaceMismatch where the gallery does not know the space: a calibration adds no space to it.
+        """
+        with self._transaction() as (db, _):
+            key = find_space(db, space)
+            if key is None:
+                raise _unknown_space(db, space)
+            marks.put_calibration(db, key, metric, name, value)
+
+    def calibration(self, space: Space, metric: str, name: str) -> Any:
+        """Return the JSON value kept for this space, metric and name, or None."""
+        with self._connections.reading() as db:
+            return marks.calibration(db, find_space(db, space), metric, name)
+
+    def calibrations(self) -> list[StoredCalibration]:
+        """Return all calibrations, by space (oldest first), metric and name."""
+        with self._connections.reading() as db:
+            return marks.calibrations(db)
+
     # Below: how the above is done
 
     @contextmanager
@@ -471,3 +523,8 @@ class SqliteStore:
         while rows := self._connections.rows(sql, (after, *parameters)):
             after = rows[-1][0]
             yield from map(item_of, rows)
+
+
+def _unknown_space(db: sqlite3.Connection, space: Space) -> SpaceMismatch:
+    known = [str(Space(*row)) for row in db.execute("SELECT encoder, version, preprocess, dim FROM spaces")]
+    return SpaceMismatch(" or ".join(known) or "no space yet", space, "index the gallery with that encoder first")
