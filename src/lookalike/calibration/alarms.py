@@ -1,0 +1,118 @@
+"""The rate per query: how often the best of N strangers passes, which is quite another number than the rate per pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lookalike.calibration.pairs import Floats, Ints
+from lookalike.calibration.rates import Rate
+from lookalike.calibration.resampling import DRAWS, efron_weights
+from lookalike.errors import InputError
+
+_TAIL = 10
+"""How many of a query's closest strangers tell how fast closeness falls off there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlarmTable:
+    """For each of Q queries the closeness of its best stranger among ``sizes`` (Q,) others, and its unit.
+
+    ``spacing`` is the scale of the tail: among e times as many strangers the best is closer by about so much (Gumbel;
+    Coles 2001, ch. 3), which carries the numbers over to galleries of another size.
+    """
+
+    best: Floats
+    sizes: Floats
+    units: Ints
+    spacing: float
+
+    @classmethod
+    def of_matrix(cls, closeness: Floats, stranger: Any, units: Ints) -> AlarmTable:
+        """Return the table of the rows of (Q, G) ``closeness``, where ``stranger`` (Q, G) tells who counts."""
+        rows = np.flatnonzero(stranger.sum(axis=1) > 0)
+        if not len(rows):
+            raise InputError("no query has a stranger to be compared with; calibrate on two labels or more")
+        ranked = -np.sort(-np.where(stranger[rows], closeness[rows], -np.inf), axis=1)[:, : _TAIL + 1]
+        sizes = stranger[rows].sum(axis=1).astype(np.float64)
+        return cls(ranked[:, 0].astype(np.float64), sizes, units[rows], _spacing(ranked))
+
+    def at_size(self, size: int) -> Floats:
+        """Return (Q,) how close the best stranger would be in a gallery of ``size`` items."""
+        return self.best + self.spacing * np.log(max(1, size) / self.sizes)
+
+    def rate(self, closeness: float, size: int) -> Rate:
+        """Return the share of the queries without a true match of which an item is at least so close, by resampling."""
+        passed = (self.at_size(size) >= closeness).astype(np.float64)
+        draws = self._shares(passed[:, None])[:, 0]
+        return Rate(self._cautious(float(passed.mean())), *map(float, np.quantile(draws, [0.025, 0.975])))
+
+    def threshold(self, target: float, size: int) -> float:
+        """Return the closeness that at most a share of ``target`` of such queries reaches, other units included.
+
+        The mean over resampled units of the threshold's rate is kept at the target, so that it holds on average for
+        queries of units that were not seen.
+        """
+        best = np.sort(self.at_size(size))[::-1]
+        allowed = target * (len(best) + 1) - 1  # conformal: one more query is as likely to take any rank
+        if allowed < 0:
+            return float(best[0] + self.spacing * math.log(1 / (target * (len(best) + 1))))
+        low = math.floor(allowed)
+        high = min(low + 1, len(best) - 1)
+        plain = float(best[low] + (allowed - low) * (best[high] - best[low]))
+        return max(plain, self._over_units(target, size))
+
+    def _over_units(self, target: float, size: int) -> float:
+        """Return the threshold at which the best strangers of a whole further unit would keep the target.
+
+        Each unit in turn is left out and its queries stand for it: the highest share that the rest did not foresee.
+        """
+        best = self.at_size(size)
+        weights = efron_weights(self.units, DRAWS, np.random.default_rng(0))
+        order = np.argsort(-best, kind="stable")
+        passed = np.cumsum(weights[order], axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
+        # For each draw the threshold that it would set; their upper half is what other units could ask for.
+        rows = np.array([np.searchsorted(column, target, side="right") for column in passed.T])
+        return float(np.quantile(best[order][np.minimum(rows, len(best) - 1)], _CAUTION))
+
+    def _cautious(self, rate: float) -> float:
+        return (rate * len(self.best) + 1) / (len(self.best) + 1)
+
+    def _shares(self, passed: Floats) -> Floats:
+        weights = efron_weights(self.units, DRAWS, np.random.default_rng(0))
+        shares: Floats = (weights.T @ passed) / np.maximum(weights.sum(axis=0), 1e-9)[:, None]
+        return shares
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return {
+            "best": [float(f"{value:.7g}") for value in self.best],
+            "sizes": self.sizes.tolist(),
+            "units": self.units.tolist(),
+            "spacing": self.spacing,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Sequence[float] | float]) -> AlarmTable:
+        """Return the table of such an object."""
+        return cls(
+            np.asarray(data["best"], np.float64),
+            np.asarray(data["sizes"], np.float64),
+            np.asarray(data["units"], np.int64),
+            float(np.asarray(data["spacing"])),
+        )
+
+
+_CAUTION = 0.75
+
+
+def _spacing(ranked: Floats) -> float:
+    """Return the mean by which the closest strangers exceed the one after them: the scale of an exponential tail."""
+    finite = ranked[np.isfinite(ranked).all(axis=1)]
+    if finite.shape[1] < 2 or not len(finite):
+        return 0.0
+    return float((finite[:, :-1] - finite[:, -1:]).mean())

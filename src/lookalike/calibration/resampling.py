@@ -1,0 +1,129 @@
+"""How far a rate may be off on other labels and other pictures.
+
+Pairs share pictures, and pictures share labels, so pairs are not independent and no binomial interval holds. What is
+resampled is therefore the unit (label, scene, slide), and in it the picture; a pair counts as often as both of its
+pictures do. A threshold is set on one sample and used on another, so both are drawn: the threshold on weights of the
+Bayesian bootstrap (Rubin 1981), which never lose a unit, the outcome on those of the ordinary one (Efron 1979), which
+do, so that "none at all" can come out where few units make all the false positives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.calibration.pairs import Floats, Ints, ScoredPairs
+
+DRAWS = 400
+_SHIFTS = 8
+_LEVELS = 96
+_CHUNK = 1 << 22
+_LEAST_SHAPE = 0.3
+_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """What a rate may become: for each of L nominal rates the draws (D, L), and the closeness that each stands for."""
+
+    nominal: Floats
+    closeness: Floats
+    draws: Floats
+
+
+def spread(pairs: ScoredPairs, seed: int = 0, *, carried: bool = True) -> Spread:
+    """Return what share of the pairs of another sample passes a threshold that passes ``nominal`` of these.
+
+    ``carried`` draws the sample that sets the threshold too; else the thresholds are taken as given.
+    """
+    rng = np.random.default_rng(seed)
+    ranks = np.unique(np.geomspace(1, len(pairs), _LEVELS).round().astype(np.int64))
+    nominal = ranks / len(pairs)
+    outcome = _rates(pairs, ranks, efron_weights(pairs.units, DRAWS, rng))
+    outcome = outcome[~np.isnan(outcome[:, -1])]
+    if not len(outcome):
+        outcome = nominal[None]
+    if not carried:
+        return Spread(nominal, pairs.closeness[ranks - 1], outcome)
+    setting = _rates(pairs, ranks, bayesian_weights(pairs.units, DRAWS, rng))
+    return Spread(nominal, pairs.closeness[ranks - 1], _carried_over(setting, outcome, nominal))
+
+
+def bayesian_weights(units: Ints, draws: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return (n, draws) weights of the pictures: gamma-distributed for each unit, and in it for each picture.
+
+    The shape (u - 2) / u for u units gives the variance that an unbiased estimate from u units has.
+    """
+    inverse = np.unique(units, return_inverse=True)[1]
+    count = int(inverse.max()) + 1
+    shape = max((count - 2) / count, _LEAST_SHAPE)
+    of_units = rng.gamma(shape, size=(count, draws)) + 1e-12
+    of_pictures = rng.gamma(1.0, size=(len(units), draws))
+    sums = np.zeros((count, draws))
+    np.add.at(sums, inverse, of_pictures)
+    share = of_pictures / sums[inverse] * np.bincount(inverse)[inverse][:, None]
+    return (of_units[inverse] * share).astype(np.float32)
+
+
+def efron_weights(units: Ints, draws: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return (n, draws) weights of the pictures: how often units drawn with replacement, and in them pictures, come."""
+    order = np.argsort(units, kind="stable")
+    sizes = np.unique(units, return_counts=True)[1]
+    starts = np.cumsum(sizes) - sizes
+    weights = np.empty((len(units), draws), np.float32)
+    for column in range(draws):
+        picked = np.repeat(np.arange(len(sizes)), _unit_counts(len(sizes), rng))
+        # Each time that a unit comes, as many of its pictures are drawn as it has.
+        each = np.repeat(picked, sizes[picked])
+        rows = order[starts[each] + (rng.random(len(each)) * sizes[each]).astype(np.int64)]
+        weights[:, column] = np.bincount(rows, minlength=len(units))
+    return weights
+
+
+def _unit_counts(count: int, rng: np.random.Generator) -> Ints:
+    """Return how often each unit is drawn; a draw of one unit alone has no pairs and is made again."""
+    for _ in range(_TRIES):
+        times = rng.multinomial(count, np.full(count, 1 / count))
+        if count < 2 or np.count_nonzero(times) > 1:
+            break
+    return times
+
+
+def _rates(pairs: ScoredPairs, ranks: Ints, weights: NDArray[np.float32]) -> Floats:
+    """Return (draws, L): the weighted share of the pairs that are among the first ``ranks[l]``; NaN where all weigh 0."""
+    sums = np.zeros((len(ranks), weights.shape[1]))
+    step = max(1, _CHUNK // weights.shape[1])
+    starts = np.concatenate([[0], ranks[:-1]])
+    for level, (first, last) in enumerate(zip(starts, ranks, strict=True)):
+        for start in range(int(first), int(last), step):
+            some = slice(start, min(start + step, int(last)))
+            sums[level] += np.einsum("pd,pd->d", weights[pairs.i[some]], weights[pairs.j[some]])
+    passed = np.cumsum(sums, axis=0)
+    total = passed[-1]
+    rates: Floats = np.where(total > 0, passed / np.where(total > 0, total, 1), np.nan).T
+    return rates
+
+
+def _carried_over(setting: Floats, outcome: Floats, nominal: Floats) -> Floats:
+    """Return (D, L): thresholds that pass ``nominal`` in a row of ``setting``, used in another row of ``outcome``."""
+    places = np.arange(len(nominal))
+    # The place on the grid, with a fraction, at which each row passes the nominal rates.
+    at = np.stack([np.interp(np.log(nominal), np.log(np.maximum(row, 1e-300)), places) for row in setting])
+    rows = [
+        np.interp(at[d], places, outcome[(d + shift) % len(outcome)])
+        for d in range(len(at))
+        for shift in range(_SHIFTS)
+    ]
+    return np.array(rows)
+
+
+def shortest_interval(draws: Floats, share: float = 0.95) -> tuple[Floats, Floats]:
+    """Return for each column of (D, L) the lower and upper end of the shortest interval that holds ``share`` of it."""
+    ordered = np.sort(draws, axis=0)
+    inside = int(np.ceil(share * len(ordered)))
+    widths = ordered[inside - 1 :] - ordered[: len(ordered) - inside + 1]
+    first = widths.argmin(axis=0)
+    columns = np.arange(ordered.shape[1])
+    return ordered[first, columns], ordered[first + inside - 1, columns]
