@@ -31,7 +31,7 @@ from benchmarks.harness import Report, Target, parser, say
 from benchmarks.photos import SHARED
 from lookalike.edits import Edit
 from lookalike.images import read
-from lookalike.quality import SIDE, _reduced, measure
+from lookalike.quality import SIDE, reduced, measure
 from lookalike.types import Image, Quality
 
 _PHOTOS = ("grocery", "coil100", "scene_pairs", "clothing", "bccd", "imagenet_photos", "chest_xray")
@@ -142,7 +142,7 @@ def _noise_ratio(pixels: Pixels, sigma: float, seed: int, estimate: Callable[[Pi
 @functools.cache
 def _on_grey_card(shape: tuple[int, ...], sigma: float) -> float:
     card = Edit("noise", {"sigma": sigma}).apply(np.full(shape, 128, np.uint8), _rng(0))
-    return float(_reduced(_image(card)).std())
+    return float(reduced(_image(card)).std())
 
 
 def _our_noise(pixels: Pixels) -> float:
@@ -151,7 +151,7 @@ def _our_noise(pixels: Pixels) -> float:
 
 def _immerkaer(pixels: Pixels) -> float:
     """Return sqrt(pi / 2) / 6 times the mean absolute response to [1 -2 1]' [1 -2 1], over all channels."""
-    x = _reduced(_image(pixels)).astype(np.float64)
+    x = reduced(_image(pixels)).astype(np.float64)
     x = x[:-2] - 2 * x[1:-1] + x[2:]
     x = x[:, :-2] - 2 * x[:, 1:-1] + x[:, 2:]
     return math.sqrt(math.pi / 2) / 6 * float(np.abs(x).mean())

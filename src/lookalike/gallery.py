@@ -243,6 +243,10 @@ class Gallery:
         found = self._store.search(queries, k, registry.metric(metric or self.metric), where, exact=exact)
         return [replace(hits, query=name) for hits, name in zip(found, names, strict=True)] if names else found
 
+    def encoder(self) -> Encoder:
+        """Return the encoder of the gallery's space; raise ConfigError or SpaceMismatch where it is not at hand."""
+        return self._encoder(self.space)
+
     def embed(self, pictures: Sequence[ImageSource], *, crop: Box | None = None) -> Embeddings:
         """Return the embeddings (N, dim) of pictures in the gallery's space; raise on the first that cannot be read."""
         encoder = self._encoder(self.space)

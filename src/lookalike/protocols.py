@@ -3,7 +3,7 @@
     Encoder   pictures -> vectors          lookalike/encoders
     Metric    vectors  -> scores           lookalike/metrics
     Store     keeps items and finds them   lookalike/stores
-    Policy    hits     -> decision         (comes with calibrated decisions)
+    Policy    scores   -> decision         lookalike/policies
 
 ``TextEncoder``, ``FeatureMaps`` and ``FollowsCosine`` are optional abilities; a caller asks
 ``isinstance(part, FeatureMaps)``.
@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from lookalike.types import Embeddings, Float32, Hits, Image, Item, Space
+from lookalike.types import Context, Decision, Embeddings, Float32, Hits, Image, Item, Space
 
 
 @runtime_checkable
@@ -112,6 +112,15 @@ class Store(Protocol):
         self, queries: Embeddings, k: int, metric: Metric, where: str | None = None, *, exact: bool = False
     ) -> list[Hits]:
         """Return for each query its ``k`` nearest items in the queries' space, best first, ties by id."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Decides from a pair's scores whether the two are alike enough; the spine fills the context."""
+
+    def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
+        """Return the verdict on a pair with these scores, by metric and in the metric's own units, and its evidence."""
         ...
 
 

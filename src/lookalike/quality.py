@@ -37,7 +37,7 @@ def measure(image: Image) -> Quality:
     the measured size. Noise that is the same in all channels is told 8 % low. ``blur`` is that of the sharpest edges,
     beyond what a typical sharp photo has; 0 where no edge rises above the noise, at most ``BLURRIEST``.
     """
-    pixels = _reduced(image)
+    pixels = reduced(image)
     reduction = max(image.pixels.shape) / max(pixels.shape)
     colors = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
     luma = _luma(colors)
@@ -53,7 +53,8 @@ def _luma(planes: Float32) -> Float32:
     return luma
 
 
-def _reduced(image: Image) -> Pixels:
+def reduced(image: Image) -> Pixels:
+    """Return the pixels at the size at which a picture is measured: at most ``SIDE`` on the longer side."""
     height, width = image.pixels.shape[:2]
     longer = max(height, width)
     if longer <= SIDE:

@@ -281,6 +281,16 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """How noisy (levels) and how soft (pixels) the pictures of a gallery are: the median, and the worst of 95 %."""
+
+    noise: float
+    blur: float
+    most_noise: float
+    most_blur: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What one metric says of a pair: its score, and, where it is calibrated, the threshold and the rate.
 
@@ -322,6 +332,20 @@ class Decision:
             raise InputError(f"a verdict {self.verdict.value!r} needs evidence, got none")
         if not self.reason:
             raise InputError("a decision needs a reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a policy knows of a pair besides its scores.
+
+    ``shifts``, by metric, is what the pictures' own level and quality add to the closeness of any pair of theirs (0
+    where thresholds are fixed): it moves the threshold. ``problems`` says why a picture cannot be judged. ``items`` is
+    the size of the gallery that was searched, None where two given pictures are compared.
+    """
+
+    shifts: Mapping[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The rate per query: how often the best of N strangers passes, which is quite another number than the rate per pair."""
+"""The rate per query: how often the best of N strangers passes, quite another number than the rate per pair."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ _TAIL = 10
 class AlarmTable:
     """For each of Q queries the closeness of its best stranger among ``sizes`` (Q,) others, and its unit.
 
-    ``spacing`` is the scale of the tail: among e times as many strangers the best is closer by about so much (Gumbel;
-    Coles 2001, ch. 3), which carries the numbers over to galleries of another size.
+    ``gaps`` (Q,) is the largest drop among the closest strangers. ``spacing`` is the scale of the tail: among e times
+    as many strangers the best is closer by about so much (Gumbel; Coles 2001, ch. 3), which carries the numbers over
+    to galleries of another size.
     """
 
     best: Floats
+    gaps: Floats
     sizes: Floats
     units: Ints
     spacing: float
@@ -39,7 +41,9 @@ class AlarmTable:
             raise InputError("no query has a stranger to be compared with; calibrate on two labels or more")
         ranked = -np.sort(-np.where(stranger[rows], closeness[rows], -np.inf), axis=1)[:, : _TAIL + 1]
         sizes = stranger[rows].sum(axis=1).astype(np.float64)
-        return cls(ranked[:, 0].astype(np.float64), sizes, units[rows], _spacing(ranked))
+        finite = np.where(np.isfinite(ranked), ranked, ranked[:, :1])
+        gaps = -np.diff(finite, axis=1).min(axis=1, initial=0.0)
+        return cls(ranked[:, 0].astype(np.float64), gaps, sizes, units[rows], _spacing(ranked))
 
     def at_size(self, size: int) -> Floats:
         """Return (Q,) how close the best stranger would be in a gallery of ``size`` items."""
@@ -51,33 +55,33 @@ class AlarmTable:
         draws = self._shares(passed[:, None])[:, 0]
         return Rate(self._cautious(float(passed.mean())), *map(float, np.quantile(draws, [0.025, 0.975])))
 
-    def threshold(self, target: float, size: int) -> float:
-        """Return the closeness that at most a share of ``target`` of such queries reaches, other units included.
+    def gap(self, target: float) -> float:
+        """Return the drop among its hits that a share of ``target`` of the queries without a true match reach."""
+        return float(np.quantile(self.gaps, 1 - target))
 
-        The mean over resampled units of the threshold's rate is kept at the target, so that it holds on average for
-        queries of units that were not seen.
+    def plug_in(self, target: float, size: int) -> float:
+        """Return the closeness that a share of ``target`` of these very queries reaches.
+
+        With one query more in the count, as conformal prediction has it: the next query is as likely to take any rank.
         """
         best = np.sort(self.at_size(size))[::-1]
-        allowed = target * (len(best) + 1) - 1  # conformal: one more query is as likely to take any rank
-        if allowed < 0:
-            return float(best[0] + self.spacing * math.log(1 / (target * (len(best) + 1))))
-        low = math.floor(allowed)
-        high = min(low + 1, len(best) - 1)
-        plain = float(best[low] + (allowed - low) * (best[high] - best[low]))
-        return max(plain, self._over_units(target, size))
+        rank = target * (len(best) + 1) - 1
+        if rank < 0:  # beyond the closest: the tail goes on as it fell
+            return float(best[0] - self.spacing * math.log(rank + 1))
+        return float(np.interp(rank, np.arange(len(best)), best))
 
-    def _over_units(self, target: float, size: int) -> float:
-        """Return the threshold at which the best strangers of a whole further unit would keep the target.
+    def threshold(self, target: float, size: int) -> float:
+        """Return a closeness that hardly more than ``target`` of such queries reach, of other units too.
 
-        Each unit in turn is left out and its queries stand for it: the highest share that the rest did not foresee.
+        Each resample of units would set its own threshold; three in four would not set a higher one.
         """
         best = self.at_size(size)
-        weights = efron_weights(self.units, DRAWS, np.random.default_rng(0))
         order = np.argsort(-best, kind="stable")
-        passed = np.cumsum(weights[order], axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
-        # For each draw the threshold that it would set; their upper half is what other units could ask for.
-        rows = np.array([np.searchsorted(column, target, side="right") for column in passed.T])
-        return float(np.quantile(best[order][np.minimum(rows, len(best) - 1)], _CAUTION))
+        weights = efron_weights(self.units, DRAWS, np.random.default_rng(0))[order]
+        passed = np.cumsum(weights, axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
+        rows = (passed <= target).sum(axis=0)
+        of_draws = best[order][np.minimum(rows, len(best) - 1)]
+        return max(self.plug_in(target, size), float(np.quantile(of_draws, _CAUTION)))
 
     def _cautious(self, rate: float) -> float:
         return (rate * len(self.best) + 1) / (len(self.best) + 1)
@@ -91,6 +95,7 @@ class AlarmTable:
         """Return a JSON object."""
         return {
             "best": [float(f"{value:.7g}") for value in self.best],
+            "gaps": [float(f"{value:.7g}") for value in self.gaps],
             "sizes": self.sizes.tolist(),
             "units": self.units.tolist(),
             "spacing": self.spacing,
@@ -101,6 +106,7 @@ class AlarmTable:
         """Return the table of such an object."""
         return cls(
             np.asarray(data["best"], np.float64),
+            np.asarray(data["gaps"], np.float64),
             np.asarray(data["sizes"], np.float64),
             np.asarray(data["units"], np.int64),
             float(np.asarray(data["spacing"])),

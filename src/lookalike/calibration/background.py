@@ -1,8 +1,9 @@
 """What makes a threshold adapt to the pictures at hand: what they score against strangers, and what their quality does.
 
-A picture's *level* is the mean closeness of the 20 strangers nearest to it, out of a cohort (the gallery's own pictures;
-Auckenthaler et al. 2000 call it T-norm, and take all of the cohort). A blurred or dark picture, or one of a kind that
-everything resembles, has another level than a sharp one of something rare; what counts is how far a pair is above it.
+A picture's *level* is the mean closeness of the 20 strangers nearest to it, out of a cohort of the gallery's own
+pictures (T-norm takes the mean of the whole cohort: Auckenthaler et al. 2000). A blurred or dark picture, or one of a
+kind that everything resembles, has another level than a sharp one of something rare; what counts is how far a pair is
+above it.
 
 A bad picture is also moved as a whole: noise moves all pictures' vectors in about the same direction. How far and where
 is learned from the gallery's own pictures, degraded, against their measured quality (:class:`QualityShift`).
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from lookalike.calibration.pairs import Floats, closeness
 from lookalike.errors import InputError
 from lookalike.protocols import Metric
-from lookalike.types import Float32, Quality
+from lookalike.types import Float32, Quality, Usual
 
 NEAREST = 20
 """How many of the cohort's nearest make the level: the strangers that could be taken for the thing itself."""
@@ -45,7 +47,7 @@ def responses(qualities: Sequence[Quality]) -> Floats:
         # Noise counts in octaves: from 3 to 6 is as much as from 20 to 40.
         scale = np.log1p if name == "noise" else np.asarray
         values, ends = scale(values), scale(np.array(nodes, np.float64))
-        columns += [np.clip((values - a) / (b - a), 0, 1) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        columns += [np.clip((values - a) / (b - a), 0, 1) for a, b in pairwise(ends)]
     return np.stack(columns, axis=1).reshape(len(qualities), FEATURES)
 
 
@@ -83,12 +85,14 @@ class QualityShift:
 class Background:
     """The cohort: (C, dim) unit vectors with a label each (None: not known), and what quality does, if it was learned.
 
-    The vectors are already of usual quality: :meth:`QualityShift.taken_off` was applied to them.
+    The vectors are already of usual quality: :meth:`QualityShift.taken_off` was applied to them. ``usual`` says how
+    noisy and soft the gallery's pictures are: worse ones are restored before they are embedded.
     """
 
     vectors: Float32
     labels: tuple[str | None, ...]
     shift: QualityShift | None = None
+    usual: Usual | None = None
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.labels) or not len(self.vectors):
@@ -116,9 +120,10 @@ class Background:
         nearest = -np.sort(-found, axis=1)[:, :NEAREST]
         counted = np.isfinite(nearest)
         sums = np.where(counted, nearest, 0.0).sum(axis=1)
-        everyone: float = float(np.median(sums[counted.any(axis=1)] / counted[counted.any(axis=1)].sum(axis=1))) if counted.any() else 0.0
-        levels: Floats = np.where(counted.any(axis=1), sums / np.maximum(1, counted.sum(axis=1)), everyone)
-        return levels
+        levels = sums / np.maximum(1, counted.sum(axis=1))
+        alone = ~counted.any(axis=1)  # all of the cohort is of its own kind: the others' level has to do
+        levels[alone] = np.median(levels[~alone]) if (~alone).any() else 0.0
+        return np.asarray(levels)
 
     def _known(self, vectors: Float32, without: Sequence[str | None]) -> NDArray[np.bool_]:
         itself = vectors @ self.vectors.T >= 1 - 1e-5
@@ -137,6 +142,7 @@ class Background:
             "shift": None
             if self.shift is None
             else {"weights": packed(self.shift.weights), "usual": self.shift.usual.tolist()},
+            "usual": None if self.usual is None else asdict(self.usual),
         }
 
     @classmethod
@@ -146,7 +152,8 @@ class Background:
         learned = None
         if shift is not None:
             learned = QualityShift(unpacked(shift["weights"], dim), np.asarray(shift["usual"], np.float64))
-        return cls(unpacked(data["vectors"], dim), tuple(data["labels"]), learned)
+        usual = None if data["usual"] is None else Usual(**data["usual"])
+        return cls(unpacked(data["vectors"], dim), tuple(data["labels"]), learned, usual)
 
 
 def packed(values: Float32) -> str:

@@ -21,8 +21,8 @@ class Calibration:
     """Thresholds and rates for the metrics (and fusions) of one space.
 
     ``decides`` is the one whose verdict counts; ``fits`` and ``alarms`` are by metric or fusion. With a ``background``
-    the closeness that was calibrated is that above the two pictures' mean level, on vectors of usual quality. ``source``
-    says in one phrase what it was made on, ``created`` when (ISO, UTC).
+    the closeness that was calibrated is that above the two pictures' mean level, on vectors of usual quality.
+    ``source`` says in one phrase what it was made on, ``created`` when (ISO, UTC).
     """
 
     space: Space
@@ -56,7 +56,9 @@ class Calibration:
         What was calibrated above the level of strangers means nothing without that level.
         """
         if not cohort and self.background is not None:
-            raise ConfigError("this calibration adapts to the pictures' levels; calibrate with fixed thresholds instead")
+            raise ConfigError(
+                "this calibration adapts to the pictures' levels; calibrate with fixed thresholds instead"
+            )
         if quality or self.background is None:
             return self
         return replace(self, background=replace(self.background, shift=None))
@@ -87,7 +89,9 @@ class Calibration:
         if not isinstance(data, Mapping) or "format" not in data:
             raise InputError("this is no calibration of lookalike; `lookalike calibrate --output FILE` writes one")
         if data["format"] != FORMAT:
-            raise InputError(f"this calibration has format {data['format']!r}, this lookalike reads {FORMAT}; calibrate anew")
+            raise InputError(
+                f"this calibration has format {data['format']!r}, this lookalike reads {FORMAT}; calibrate anew"
+            )
         try:
             return cls(
                 Space(**data["space"]),
@@ -100,4 +104,6 @@ class Calibration:
                 None if data["background"] is None else Background.from_dict(data["background"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"this calibration is damaged ({type(error).__name__}: {error}); calibrate anew") from error
+            raise InputError(
+                f"this calibration is damaged ({type(error).__name__}: {error}); calibrate anew"
+            ) from error

@@ -69,10 +69,17 @@ def fit(impostors: ScoredPairs, genuine: ScoredPairs | None, target: float, seed
 
     Raises InputError where these pairs cannot support the target, saying what they can and how many it would take.
     """
-    return fit_from(impostors, genuine, RateTable.of(spread(_enough(impostors), seed)), target)
+    return fit_from(impostors, genuine, table_of(impostors, seed), target)
 
 
-def fit_from(impostors: ScoredPairs, genuine: ScoredPairs | None, table: RateTable, target: float, seed: int = 0) -> Fit:
+def table_of(impostors: ScoredPairs, seed: int = 0) -> RateTable:
+    """Return closeness -> rate for these pairs; raise InputError where they are too few to tell anything."""
+    return RateTable.of(spread(_enough(impostors), seed))
+
+
+def fit_from(
+    impostors: ScoredPairs, genuine: ScoredPairs | None, table: RateTable, target: float, seed: int = 0
+) -> Fit:
     """Return the same from a table that was made before, since resampling is most of the work."""
     checked_target(target)
     row = table.fitting(target)
@@ -112,13 +119,17 @@ def _many_enough(impostors: ScoredPairs, target: float) -> bool:
 
 def _refusal(impostors: ScoredPairs, table: RateTable, target: float) -> str:
     smallest = max(table.smallest_target(), _ODD_ONE / impostors.pictures, FEWEST_PAIRS / len(impostors))
-    pictures = max(math.ceil(_ODD_ONE / target), math.ceil(impostors.pictures * math.sqrt(FEWEST_PAIRS / (len(impostors) * target))))
+    pictures = max(
+        math.ceil(_ODD_ONE / target),
+        math.ceil(impostors.pictures * math.sqrt(FEWEST_PAIRS / (len(impostors) * target))),
+    )
     # An interval's width falls with the root of the number of units, in proportion to the rate.
     units = max(FEWEST_UNITS, math.ceil(impostors.unit_count * max(1.0, (table.smallest_target() / target)) ** 2))
     return (
         f"{len(impostors)} pairs of different things ({impostors.pictures} pictures of {impostors.unit_count} labels) "
         f"cannot support a false positive rate of {target:g}: the smallest they can promise is about {smallest:.2g}; "
-        f"for {target:g} about {max(pictures, impostors.pictures)} pictures of {max(units, impostors.unit_count)} labels are needed"
+        f"for {target:g} about {max(pictures, impostors.pictures)} pictures of "
+        f"{max(units, impostors.unit_count)} labels are needed"
     )
 
 

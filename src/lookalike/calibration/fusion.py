@@ -58,7 +58,7 @@ class AllOf:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {"kind": "all-of", "tables": _as_dicts(self.tables)}
+        return {"kind": "all_of", "tables": _as_dicts(self.tables)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,7 @@ class AnyOf:
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {"kind": "any-of", "tables": _as_dicts(self.tables)}
+        return {"kind": "any_of", "tables": _as_dicts(self.tables)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +90,9 @@ class Weighted:
 
     def __post_init__(self) -> None:
         if set(self.weights) != set(self.tables) or min(self.weights.values()) < 0 or not sum(self.weights.values()):
-            raise ConfigError(f"weights are one number from 0 up for each of {', '.join(self.tables)}, got {self.weights}")
+            raise ConfigError(
+                f"weights are one number from 0 up for each of {', '.join(self.tables)}, got {self.weights}"
+            )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -194,21 +196,21 @@ def fusion_from_dict(data: Mapping[str, Any]) -> Fusion:
     tables = {name: RateTable.from_dict(columns) for name, columns in data["tables"].items()}
     if data["kind"] == "weighted":
         return Weighted(tables, data["weights"])
-    return AllOf(tables) if data["kind"] == "all-of" else AnyOf(tables)
+    return AllOf(tables) if data["kind"] == "all_of" else AnyOf(tables)
 
 
 def fusion_of(name: str, tables: Mapping[str, RateTable], weights: Sequence[float] = ()) -> Fusion:
-    """Return the fusion of this name that needs nothing but what strangers score: all-of, any-of, weighted."""
-    if name == "all-of":
+    """Return the fusion of this name that needs nothing but what strangers score: all_of, any_of, weighted."""
+    if name == "all_of":
         return AllOf(tables)
-    if name == "any-of":
+    if name == "any_of":
         return AnyOf(tables)
     if name == "weighted":
         return Weighted(tables, dict(zip(tables, weights or [1.0] * len(tables), strict=True)))
     raise ConfigError(f"no fusion named {name!r}; known: {', '.join(FUSIONS)}")
 
 
-FUSIONS = ("all-of", "any-of", "learned", "weighted")
+FUSIONS = ("all_of", "any_of", "learned", "weighted")
 
 
 def _strengths(tables: Mapping[str, RateTable], closeness: Mapping[str, Floats]) -> Floats:

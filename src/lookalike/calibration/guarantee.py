@@ -60,7 +60,9 @@ def disjoint_closeness(pairs: ScoredPairs, seed: int = 0) -> Floats:
     a, b = pairs.units[pairs.i[shuffled]], pairs.units[pairs.j[shuffled]]
     apart = a != b
     both = np.stack([np.minimum(a, b)[apart], np.maximum(a, b)[apart]], axis=1)
-    keys, first = np.unique(both, axis=0, return_index=True)  # the first of a shuffled lot: one by lot for any two units
+    keys, first = np.unique(
+        both, axis=0, return_index=True
+    )  # the first of a shuffled lot: one by lot for any two units
     by_units = dict(zip(map(tuple, keys.tolist()), shuffled[apart][first].tolist(), strict=True))
     order = rng.permutation(np.unique(both)).tolist()
     chosen: list[int] = []

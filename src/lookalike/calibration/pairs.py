@@ -90,6 +90,8 @@ def drawn(units: Ints, at_most: int = AT_MOST_PICTURES, seed: int = 0) -> Ints:
     sizes = np.bincount(units)[order]
     kept = order[np.cumsum(sizes) <= at_most]
     if len(kept) < 2:  # a few huge units: some pictures of each
-        chosen = np.concatenate([rng.permutation(np.flatnonzero(units == unit))[: at_most // len(order)] for unit in order])
+        chosen = np.concatenate(
+            [rng.permutation(np.flatnonzero(units == unit))[: at_most // len(order)] for unit in order]
+        )
         return np.sort(chosen)
     return np.flatnonzero(np.isin(units, kept))

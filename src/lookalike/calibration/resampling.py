@@ -92,7 +92,7 @@ def _unit_counts(count: int, rng: np.random.Generator) -> Ints:
 
 
 def _rates(pairs: ScoredPairs, ranks: Ints, weights: NDArray[np.float32]) -> Floats:
-    """Return (draws, L): the weighted share of the pairs that are among the first ``ranks[l]``; NaN where all weigh 0."""
+    """Return (draws, L): the weighted share of the pairs among the first ``ranks[l]``; NaN where all weigh 0."""
     sums = np.zeros((len(ranks), weights.shape[1]))
     step = max(1, _CHUNK // weights.shape[1])
     starts = np.concatenate([[0], ranks[:-1]])

@@ -1,0 +1,190 @@
+"""Compare two pictures by every metric, and decide whether they show the same thing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lookalike import registry
+from lookalike.apps.calibrate import kept, read_calibration
+from lookalike.calibration import Calibration
+from lookalike.calibration.builtin import built_in
+from lookalike.deciding import METRICS, Seen, look, scores_of
+from lookalike.errors import ConfigError
+from lookalike.gallery import Gallery
+from lookalike.images import read
+from lookalike.pipeline import in_parallel
+from lookalike.policies.calibrated import Calibrated
+from lookalike.policies.uncalibrated import Uncalibrated
+from lookalike.protocols import Encoder, Policy
+from lookalike.registration import StructuralComparison, compare_structure
+from lookalike.types import Decision, Evidence, Image, ImageSource, Quality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Two pictures, their scores by every metric, the verdict, and what it rests on.
+
+    A score is None where the metric cannot be had (SSIM of pictures that cannot be aligned). ``calibration`` is what
+    the verdict was made by, None where there is none; ``built_in`` tells whether it came with lookalike.
+    """
+
+    a: Image
+    b: Image
+    scores: Mapping[str, float | None]
+    decision: Decision
+    quality: tuple[Quality, Quality]
+    structure: StructuralComparison
+    calibration: Calibration | None
+    built_in: bool
+
+    @property
+    def verdict(self) -> str:
+        """``match``, ``no_match``, ``unsure`` or ``unknown``."""
+        return self.decision.verdict.value
+
+    @property
+    def reason(self) -> str:
+        """One plain sentence with the numbers."""
+        return self.decision.reason
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape."""
+        return {
+            "a": self.a.source,
+            "b": self.b.source,
+            "scores": dict(self.scores),
+            "verdict": self.verdict,
+            "score": self.decision.score,
+            "threshold": self.decision.threshold,
+            "false_positive_rate": self.decision.false_positive_rate,
+            "evidence": [evidence.as_dict() for evidence in self.decision.evidence],
+            "quality": {"a": self.quality[0].as_dict(), "b": self.quality[1].as_dict()},
+            "reason": self.reason,
+            "registration": self.structure.registration.as_dict(),
+            "structure": self.structure.reason,
+            "calibration": self._calibration(),
+            "skipped": [],
+        }
+
+    def _calibration(self) -> dict[str, Any] | None:
+        if self.calibration is None:
+            return None
+        return {
+            "source": self.calibration.source,
+            "created": self.calibration.created,
+            "metric": self.calibration.decides,
+            "target_fpr": self.calibration.target,
+            "adapting": self.calibration.background is not None,
+            "built_in": self.built_in,
+        }
+
+
+def compare(
+    a: ImageSource,
+    b: ImageSource,
+    *,
+    gallery: Gallery | str | os.PathLike[str] | None = None,
+    calibration: Calibration | str | os.PathLike[str] | None = None,
+    encoder: str | None = None,
+    metric: str | None = None,
+    policy: Policy | None = None,
+) -> Comparison:
+    """Compare two pictures: a path, the bytes of a file, an array or a PIL image each.
+
+    The verdict is by ``policy``; else by the calibration given (or its file); else by the gallery's; else by the one
+    that comes with the default encoder. Without any it is ``unsure``. ``metric`` says which calibrated metric or fusion
+    decides. Raises UnreadableImage for a picture that cannot be read, SpaceMismatch for a calibration of another
+    encoder.
+    """
+    opened = Gallery.open(gallery, create=False) if isinstance(gallery, str | os.PathLike) else gallery
+    try:
+        part, found, built = _calibration_for(opened, calibration, encoder)
+    finally:
+        if opened is not None and opened is not gallery:
+            opened.close()
+    if found is not None and metric is not None:
+        found = found.decided_by(metric)
+    elif metric is not None:
+        raise ConfigError(f"there is no calibration in which {metric!r} could decide; `lookalike calibrate` makes one")
+    images = (read(a), read(b))
+    background = found.background if found is not None else None
+    seen = list(in_parallel(lambda image: look(image, part, background), images))
+    structure = compare_structure(*images)
+    scores, context = _scored(images, seen, found)
+    decided_by = policy or (Uncalibrated() if found is None else Calibrated(found))
+    decision = _with_structure(decided_by.decide(scores, context), seen, structure)
+    qualities = (_quality(seen[0]), _quality(seen[1]))
+    named = {**scores, **_raw(seen), "ssim": None, "ms_ssim": structure.ms_ssim}
+    if structure.structural is not None:
+        named["ssim"] = structure.structural.score
+    return Comparison(*images, named, decision, qualities, structure, found, built)
+
+
+def _calibration_for(
+    gallery: Gallery | None, given: Calibration | str | os.PathLike[str] | None, encoder: str | None
+) -> tuple[Encoder, Calibration | None, bool]:
+    """Return the encoder, the calibration (checked to be of its space), and whether that is the built-in one."""
+    if isinstance(given, str | os.PathLike):
+        given = read_calibration(given)
+    name = encoder or (given.space.encoder if given is not None else registry.DEFAULT_ENCODER)
+    part = gallery.encoder() if gallery is not None else registry.encoder(name)
+    if given is not None:
+        return part, given.check(part.space), False
+    own = kept(gallery) if gallery is not None else None
+    if own is not None:
+        return part, own, False
+    shipped = built_in(part.space)
+    return part, shipped, shipped is not None
+
+
+def _scored(images: tuple[Image, Image], seen: list[Seen], calibration: Calibration | None) -> Any:
+    found = scores_of(seen[0], seen[1], calibration)
+    return found.of(0), found.context(0, _problems(images, seen))
+
+
+def _problems(images: tuple[Image, Image], seen: list[Seen]) -> list[str]:
+    problems = [
+        f"{image.source} cannot be judged: it is {quality.problem}"
+        for image, quality in zip(images, map(_quality, seen), strict=True)
+        if quality.problem
+    ]
+    if problems and np.array_equal(images[0].pixels, images[1].pixels):
+        problems.append("the two are the same pixel by pixel")
+    return problems
+
+
+def _raw(seen: list[Seen]) -> dict[str, float]:
+    """Return the distances of the vectors before they are normalized, and how much longer the longer one is."""
+    vectors = [one.embeddings.vectors * one.embeddings.norms[:, None] for one in seen]
+    distances = {f"{name}_raw": float(registry.metric(name).matrix(*vectors)[0, 0]) for name in METRICS[1:]}
+    short, long = sorted(float(one.embeddings.norms[0]) for one in seen)
+    return {**distances, "norm_ratio": long / short if short > 0 else 1.0}
+
+
+def _with_structure(decision: Decision, seen: list[Seen], structure: StructuralComparison) -> Decision:
+    """Add what SSIM says, of which no rate is known, to the evidence."""
+    rows = []
+    if structure.structural is not None:
+        rows.append(Evidence("ssim", structure.structural.score))
+    if structure.ms_ssim is not None:
+        rows.append(Evidence("ms_ssim", structure.ms_ssim))
+    return Decision(
+        decision.verdict,
+        decision.score,
+        decision.threshold,
+        decision.reason,
+        decision.false_positive_rate,
+        decision.false_alarm_rate,
+        (*decision.evidence, *rows),
+    )
+
+
+def _quality(seen: Seen) -> Quality:
+    quality = seen.qualities[0]
+    assert quality is not None
+    return quality
