@@ -31,7 +31,7 @@ from benchmarks.harness import Report, Target, parser, say
 from benchmarks.photos import SHARED
 from lookalike.edits import Edit
 from lookalike.images import read
-from lookalike.quality import SIDE, reduced, measure
+from lookalike.quality import SIDE, measure, reduced
 from lookalike.types import Image, Quality
 
 _PHOTOS = ("grocery", "coil100", "scene_pairs", "clothing", "bccd", "imagenet_photos", "chest_xray")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 import subprocess
@@ -516,3 +517,16 @@ def test_bytes_of_a_jpeg_carry_their_date(gallery: Gallery) -> None:
     out = io.BytesIO()
     PIL.Image.fromarray(noise(1)).save(out, "JPEG", exif=exif)
     assert gallery.add(out.getvalue()).metadata == {"taken": "2001-02-03T04:05:06", "year": 2001}
+
+
+def test_equal_scores_are_ordered_by_manhattan_distance_and_then_by_id(tmp_path: Path) -> None:
+    space = Space("three", "1", "none", 3)
+    half = 0.8 / math.sqrt(2)
+    # Cosine with (1, 0, 0) is .6 for all; Manhattan distance is .4 + .8 = 1.2, and .4 + 1.13 = 1.53 for "a" and "b".
+    rows = np.array([[0.6, half, half], [0.6, half, half], [0.6, 0.8, 0.0], [1.0, 0.0, 0.0]], np.float32)
+    with Gallery.for_spaces(tmp_path / "g.gallery", [space]) as gallery:
+        gallery.put([Item(name) for name in ("b", "a", "z", "self")], [Embeddings.from_raw(rows, space)])
+        query = Embeddings.from_raw(np.array([[1.0, 0.0, 0.0]]), space)
+        found = gallery.search_each(query, 4)[0]
+    assert [hit.id for hit in found] == ["self", "z", "a", "b"]
+    assert found[1].score == found[3].score

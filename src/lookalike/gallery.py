@@ -8,9 +8,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+
+import numpy as np
 
 from lookalike import registry
 from lookalike.errors import (
@@ -48,6 +51,7 @@ from lookalike.types import (
 
 _METRIC_SETTING = "metric"
 _SPACE_SETTING = "default_space"
+_TIE_BREAKER = "manhattan"
 _WAIT_S = 10.0
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -241,6 +245,7 @@ class Gallery:
         if queries.space != self.space:
             raise SpaceMismatch(self.space, queries.space, "embed the queries with this gallery's encoder")
         found = self._store.search(queries, k, registry.metric(metric or self.metric), where, exact=exact)
+        found = [self._ties_broken(queries[row : row + 1], hits) for row, hits in enumerate(found)]
         return [replace(hits, query=name) for hits, name in zip(found, names, strict=True)] if names else found
 
     def encoder(self) -> Encoder:
@@ -396,6 +401,17 @@ class Gallery:
                 space, encoder.space, "the encoder has changed since the gallery was made: index into a new gallery"
             )
         return encoder
+
+    def _ties_broken(self, query: Embeddings, hits: Hits) -> Hits:
+        """Put hits of equal score in the order of their Manhattan distance, and of that by id, as they came."""
+        if len({hit.score for hit in hits}) == len(hits) or hits.metric == _TIE_BREAKER:
+            return hits
+        stored = self._store.embeddings([hit.id for hit in hits], self.space)
+        distances = registry.metric(_TIE_BREAKER).matrix(query.vectors, stored.vectors)[0]
+        # Stable: distances that are equal too stay in the order of their ids.
+        blocks = np.cumsum([0, *(a.score != b.score for a, b in pairwise(hits))])
+        order = np.lexsort((distances, blocks))
+        return replace(hits, hits=tuple(hits.hits[row] for row in order))
 
     def _find(self, name: str) -> Item | None:
         try:
