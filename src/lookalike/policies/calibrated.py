@@ -80,13 +80,13 @@ class Calibrated:
         assert own.false_positive_rate is not None
         if alarm is None:
             target, said = self.calibration.target, "false positive rate"
-            seen = f"{_percent(own.false_positive_rate)} of pairs of different things come so close"
+            seen = f"{percent(own.false_positive_rate)} of pairs of different things come so close"
         else:
             target, said = self.false_alarm_rate, "false alarm rate"
-            seen = f"among {context.items} items {_percent(alarm)} of queries without a match find one so close"
+            seen = f"among {context.items} items {percent(alarm)} of queries without a match find one so close"
         return (
             f"{own.metric} {own.score:.4g} {how} {own.threshold:.4g}, the threshold of this pair for a {said} of "
-            f"{_percent(target)}: {seen}"
+            f"{percent(target)}: {seen}"
         )
 
 
@@ -104,5 +104,6 @@ def _rises(name: str) -> bool:
     return name not in registry.names("metric") or registry.metric(name).higher_is_closer
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.2g} %"
+def percent(rate: float) -> str:
+    """Return a rate in words: two digits, and none after the point from 10 % up."""
+    return f"{100 * rate:.2g} %" if rate < 0.0995 else f"{100 * rate:.0f} %"
