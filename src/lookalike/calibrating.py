@@ -21,8 +21,8 @@ from lookalike.calibration.rates import RateTable
 from lookalike.deciding import METRICS
 from lookalike.edits import random_copy, random_degradation
 from lookalike.errors import InputError
-from lookalike.images import read
-from lookalike.pipeline import in_parallel, reason_of
+from lookalike.images import read, read_bytes
+from lookalike.pipeline import contents_of, in_parallel, reason_of
 from lookalike.protocols import Encoder
 from lookalike.quality import measure, reduced
 from lookalike.restoration import restored, usual_of
@@ -39,11 +39,12 @@ _DEGRADATIONS_EACH = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """N pictures that could be read: their names, vectors and qualities; and what was left out."""
+    """N pictures that could be read: names, vectors, qualities and the sha256 of the files; and what was left out."""
 
     names: tuple[str, ...]
     embeddings: Embeddings
     qualities: tuple[Quality, ...]
+    contents: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
 
 
@@ -81,27 +82,25 @@ class Sample:
 def look_at(sources: Sequence[tuple[str, str]], encoder: Encoder, progress: Progress) -> Pictures:
     """Read, embed and measure pictures (name, path) on every core; one that cannot be read is skipped."""
 
-    def work(source: tuple[str, str]) -> tuple[str, Embeddings, Quality] | Skipped:
+    def work(source: tuple[str, str]) -> tuple[str, Embeddings, Quality, str] | Skipped:
         name, path = source
         try:
-            image = read(path, encoder.at_least)
-            return name, encoder.encode([image]), measure(image)
+            file = contents_of(path)
+            image = read_bytes(file.data, path, encoder.at_least)
         except InputError as error:
             return Skipped(path, reason_of(error))
+        quality = measure(image)
+        if quality.problem:
+            return Skipped(path, f"it cannot be judged: it is {quality.problem}")
+        return name, encoder.encode([image]), quality, file.sha256
 
-    good, skipped = [], []
-    for outcome in in_parallel(work, sources):
-        progress(1)
-        if isinstance(outcome, Skipped):
-            skipped.append(outcome)
-        elif outcome[2].problem:
-            skipped.append(Skipped(outcome[0], f"it cannot be judged: {outcome[2].problem}"))
-        else:
-            good.append(outcome)
+    found = list(_counted(in_parallel(work, sources), progress))
+    skipped = tuple(one for one in found if isinstance(one, Skipped))
+    good = [one for one in found if not isinstance(one, Skipped)]
     if not good:
-        raise InputError(f"no picture to calibrate on{': ' + skipped[0].reason if skipped else ''}")
-    names, vectors, qualities = zip(*good, strict=True)
-    return Pictures(names, Embeddings.concatenate(vectors), qualities, tuple(skipped))
+        raise InputError(f"no picture to calibrate on{f': {skipped[0].path}: {skipped[0].reason}' if skipped else ''}")
+    names, vectors, qualities, contents = zip(*good, strict=True)
+    return Pictures(names, Embeddings.concatenate(vectors), qualities, contents, skipped)
 
 
 def copies_of(
@@ -136,8 +135,11 @@ def background_of(
     cohort = _spread_over(units, LARGEST_COHORT, rng)
     chosen = _spread_over(units, _DEGRADED_PICTURES, rng)
 
-    def work(row: int) -> list[tuple[Embeddings, Quality]]:
-        image = read(paths[row], encoder.at_least)
+    def work(row: int) -> list[tuple[Embeddings, Quality]] | None:
+        try:
+            image = read(paths[row], encoder.at_least)
+        except InputError:  # it was there when it was looked at
+            return None
         small = Image(reduced(image), image.size)
         own = np.random.default_rng([seed, row])
         variants = [small.pixels] + [random_degradation(small.pixels, own)[0] for _ in range(_DEGRADATIONS_EACH)]
@@ -148,7 +150,9 @@ def background_of(
             seen.append((encoder.encode([restored(changed, quality, usual)]), quality))
         return seen
 
-    found = list(_counted(in_parallel(work, chosen.tolist()), progress))
+    found = [seen for seen in _counted(in_parallel(work, chosen.tolist()), progress) if seen is not None]
+    if not found:
+        raise InputError("the pictures vanished while they were looked at")
     vectors = np.stack([np.concatenate([e.vectors for e, _ in seen]) for seen in found])
     shift = QualityShift.learn(
         vectors[:, 0],
@@ -187,42 +191,59 @@ class Wanted:
 
 
 def calibration_of(sample: Sample, background: Background | None, wanted: Wanted, space: Space) -> Calibration:
-    """Return the calibration that this sample gives; raise InputError where it cannot support the target."""
+    """Return the calibration that this sample gives; raise InputError where it cannot support the target.
+
+    A metric or fusion that does not decide, and for which it cannot, is left out.
+    """
     sample = sample.only(drawn(sample.units))
     matrices = adapted(sample, background)
     fits, fusions = fit_all(sample, matrices, wanted)
     combined = {name: fusion.combine(matrices) for name, fusion in fusions.items()}
-    alarms = {name: _alarms(sample, matrix) for name, matrix in {**matrices, **combined}.items()}
+    alarms = {name: _alarms(sample, matrix) for name, matrix in {**matrices, **combined}.items() if name in fits}
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Calibration(space, wanted.decides, fits, alarms, wanted.source, now, fusions, background)
 
 
 def fit_all(sample: Sample, matrices: Matrices, wanted: Wanted) -> tuple[dict[str, Fit], dict[str, Fusion]]:
-    """Return the fit of every metric and of every fusion that the sample allows, and the fusions."""
-    tables = {name: table_of(_pairs(sample, matrix, sample.impostor)) for name, matrix in matrices.items()}
-    fits = {name: _fit(sample, matrices[name], tables[name], wanted.target) for name in matrices}
-    fusions = {name: _fusion(name, sample, matrices, tables, wanted) for name in wanted.fusions}
-    made = {name: fusion for name, fusion in fusions.items() if fusion is not None}
-    for name, fusion in made.items():
-        combined = fusion.combine(matrices)
-        fits[name] = _fit(sample, combined, table_of(_pairs(sample, combined, sample.impostor)), wanted.target)
-    return fits, made
+    """Return the fit of every metric and fusion for which the sample supports the target, and the fusions."""
+
+    def work(matrix: tuple[str, Floats]) -> tuple[str, RateTable, Fit | InputError]:
+        name, of_pairs = matrix
+        table, fit = _fitted(sample, of_pairs, wanted.target)
+        if name == wanted.decides and isinstance(fit, InputError):
+            raise fit
+        return name, table, fit
+
+    # On every core: numpy lets go of the interpreter while it sorts and multiplies.
+    of_metrics = list(in_parallel(work, matrices.items()))
+    fusions = _fusions(sample, matrices, {name: table for name, table, _ in of_metrics}, wanted)
+    of_fusions = list(in_parallel(work, ((name, fusion.combine(matrices)) for name, fusion in fusions.items())))
+    fits = {name: fit for name, _, fit in (*of_metrics, *of_fusions) if isinstance(fit, Fit)}
+    return fits, {name: fusion for name, fusion in fusions.items() if name in fits}
 
 
-def _fusion(
-    name: str, sample: Sample, matrices: Matrices, tables: Mapping[str, RateTable], wanted: Wanted
-) -> Fusion | None:
-    if name != "learned":
-        return fusion_of(name, tables, [wanted.weights.get(metric, 1.0) for metric in tables])
+def _fitted(sample: Sample, matrix: Floats, target: float) -> tuple[RateTable, Fit | InputError]:
+    """Return the rates of one metric, and its fit, or why these pairs cannot support the target."""
+    impostors, genuine = _pairs(sample, matrix, sample.impostor), _pairs(sample, matrix, sample.genuine)
+    table = table_of(impostors)
+    try:
+        return table, fit_from(impostors, genuine if len(genuine) else None, table, target)
+    except InputError as error:
+        return table, error
+
+
+def _fusions(sample: Sample, matrices: Matrices, tables: Mapping[str, RateTable], wanted: Wanted) -> dict[str, Fusion]:
     same, different = np.triu(sample.genuine, 1), np.triu(sample.impostor, 1)
-    if not same.any():
-        return None
-    return learn({m: x[different] for m, x in matrices.items()}, {m: x[same] for m, x in matrices.items()})
-
-
-def _fit(sample: Sample, matrix: Floats, table: RateTable, target: float) -> Fit:
-    genuine = _pairs(sample, matrix, sample.genuine)
-    return fit_from(_pairs(sample, matrix, sample.impostor), genuine if len(genuine) else None, table, target)
+    weights = [wanted.weights.get(metric, 1.0) for metric in tables]
+    fusions = {name: fusion_of(name, tables, weights) for name in wanted.fusions if name != "learned"}
+    if "learned" in wanted.fusions and same.any():
+        fusions["learned"] = learn(
+            {name: matrix[different] for name, matrix in matrices.items()},
+            {name: matrix[same] for name, matrix in matrices.items()},
+        )
+    elif wanted.decides == "learned":
+        raise InputError("a combination is learned from pairs of the same thing too, and there is none")
+    return fusions
 
 
 def _pairs(sample: Sample, matrix: Floats, mask: Mask) -> ScoredPairs:

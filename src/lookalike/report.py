@@ -30,6 +30,15 @@ class Tile:
     details: str
     picture: str | None
     problem: str | None = None
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was decided, in words: of a query, and of each of its hits."""
+
+    of_query: str
+    of_hits: tuple[str, ...]
 
 
 def write_contact_sheet(
@@ -39,10 +48,12 @@ def write_contact_sheet(
     pictures: Sequence[str | None] | None = None,
     title: str = "Search results",
     notes: Sequence[str] = (),
+    said: Sequence[Said] | None = None,
 ) -> None:
     """Write a page that shows each query beside its hits, best first, with scores and metadata.
 
-    ``pictures`` are the paths of the queries' pictures, where the names of the queries are not.
+    ``pictures`` are the paths of the queries' pictures, where the names of the queries are not; ``said`` is what was
+    decided on each query.
 
     Nothing from a picture, a file name or metadata is trusted: all text is escaped, and pictures are drawn anew.
     """
@@ -51,8 +62,8 @@ def write_contact_sheet(
     shown = dict.fromkeys(path for path in (*queries, *(hit.path for hits in results for hit in hits)) if path)
     drawn = dict(zip(shown, in_parallel(_picture, shown), strict=True))
     rows = [
-        _row(hits, path, lambda path: drawn.get(path or "", (None, "no file")))
-        for hits, path in zip(results, queries, strict=True)
+        _row(hits, path, lambda path: drawn.get(path or "", (None, "no file")), decided)
+        for hits, path, decided in zip(results, queries, said or [None] * len(results), strict=True)
     ]
     page = (
         _templates().get_template("contact_sheet.html").render(title=title, rows=rows, notes=notes, version=__version__)
@@ -62,19 +73,22 @@ def write_contact_sheet(
 
 
 def _row(
-    hits: Hits, path: str | None, picture_of: Callable[[str | None], tuple[str | None, str | None]]
+    hits: Hits, path: str | None, picture_of: Callable[[str | None], tuple[str | None, str | None]], said: Said | None
 ) -> dict[str, Any]:
-    query = Tile(_name(hits.query), "query", display_path(hits.query), *picture_of(path))
+    of_query = display_path(said.of_query) if said else ""
+    query = Tile(_name(hits.query), "query", display_path(hits.query), *picture_of(path), said=of_query)
     tiles = [
         Tile(
             _name(hit.path or hit.id),
             f"{hit.score:.4f}",
             "\n".join(map(display_path, [hit.path or hit.id, *(f"{k}: {v}" for k, v in hit.metadata.items())])),
             *picture_of(hit.path),
+            said=of_hit,
         )
-        for hit in hits
+        for hit, of_hit in zip(hits, said.of_hits if said else [""] * len(hits), strict=True)
     ]
-    return {"query": query, "hits": tiles, "metric": hits.metric, "exact": hits.exact}
+    nothing = "nothing matches" if said else "no hit"
+    return {"query": query, "hits": tiles, "metric": hits.metric, "exact": hits.exact, "nothing": nothing}
 
 
 def _picture(path: str) -> tuple[str | None, str | None]:

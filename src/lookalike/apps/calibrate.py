@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lookalike import registry
 from lookalike.calibrating import (
+    Mask,
     Pictures,
     Progress,
     Sample,
@@ -23,21 +25,22 @@ from lookalike.calibrating import (
 )
 from lookalike.calibration import Calibration
 from lookalike.calibration.fusion import FUSIONS, Learned
-from lookalike.calibration.pairs import AT_MOST_PICTURES, drawn, numbered, of_closeness
+from lookalike.calibration.pairs import AT_MOST_PICTURES, Ints, drawn, numbered, of_closeness
 from lookalike.calibration.rates import checked_target
 from lookalike.deciding import METRICS
-from lookalike.errors import ConfigError, InputError
+from lookalike.errors import ConfigError, InputError, LookalikeError, UnknownComponent
 from lookalike.gallery import Gallery, no_progress
+from lookalike.images.files import kind_of
 from lookalike.pairs import read_labelled, read_pairs
 from lookalike.policies.calibrated import DEFAULT_FALSE_ALARM_RATE
-from lookalike.registry import metric as metric_named
 from lookalike.tables import check_output, replacing
-from lookalike.types import Embeddings, Item, Pair, Skipped
+from lookalike.types import Embeddings, LabelledPicture, Pair, Skipped
 
 DEFAULT_TARGET = 0.01
-_ALL_ROWS = "*"
+_ALL_METRICS = "*"
 _NAME = "calibration"
 _CLOSEST = 5
+_LARGEST_FILE = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,16 @@ class CalibrationReport:
     closest: tuple[tuple[str, str, float], ...]
     skipped: tuple[Skipped, ...]
 
+    @property
+    def not_calibrated(self) -> tuple[str, ...]:
+        """The metrics and fusions for which these pictures cannot support the target."""
+        return tuple(name for name in (*METRICS, *FUSIONS) if name not in self.calibration.fits)
+
+    @property
+    def learned(self) -> Learned | None:
+        """The combination that was learned, None where there are no pairs of the same thing."""
+        return next((one for one in self.calibration.fusions.values() if isinstance(one, Learned)), None)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
         calibration = self.calibration
@@ -79,12 +92,13 @@ class CalibrationReport:
             "target_fpr": calibration.target,
             "adapting": calibration.background is not None,
             "metrics": {name: _fit_as_dict(calibration, name) for name in calibration.fits},
+            "not_calibrated": list(self.not_calibrated),
             "false_alarm": {
                 "target": DEFAULT_FALSE_ALARM_RATE,
                 "items": self.items,
-                "threshold": alarms.threshold(DEFAULT_FALSE_ALARM_RATE, self.items),
+                "threshold": as_score(calibration.decides, alarms.threshold(DEFAULT_FALSE_ALARM_RATE, self.items)),
             },
-            "learned": next((f.as_dict() for f in calibration.fusions.values() if isinstance(f, Learned)), None),
+            "learned": None if self.learned is None else self.learned.as_dict(),
             "pictures": self.pictures,
             "units": self.units,
             "impostor_pairs": self.impostor_pairs,
@@ -106,6 +120,7 @@ def calibrate(gallery: Gallery, request: Request, progress: Progress = no_progre
     decides = _checked_metric(request.metric or gallery.metric)
     if request.output:
         check_output(Path(request.output), ".json")
+    gallery.put([], [])  # where it may not be written, this says so before the work
     gathered = _gather(gallery, request, progress)
     encoder = gallery.encoder()
     background = None
@@ -124,12 +139,12 @@ def calibrate(gallery: Gallery, request: Request, progress: Progress = no_progre
 
 def keep(gallery: Gallery, calibration: Calibration) -> None:
     """Keep a calibration in the gallery, for its space; the one there was is replaced."""
-    gallery.put_calibration(_ALL_ROWS, _NAME, calibration.check(gallery.space).as_dict())
+    gallery.put_calibration(_ALL_METRICS, _NAME, calibration.check(gallery.space).as_dict())
 
 
 def kept(gallery: Gallery) -> Calibration | None:
     """Return the calibration of the gallery's space, or None."""
-    value = gallery.calibration(_ALL_ROWS, _NAME)
+    value = gallery.calibration(_ALL_METRICS, _NAME)
     return None if value is None else Calibration.from_dict(value).check(gallery.space)
 
 
@@ -141,11 +156,28 @@ def write(calibration: Calibration, output: Path) -> None:
 
 def read_calibration(file: str | os.PathLike[str]) -> Calibration:
     """Read a calibration from a JSON file; raise InputError where it is none."""
+    path = Path(file).expanduser()
     try:
-        data = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read a calibration from {os.fspath(file)}: {error}") from error
-    return Calibration.from_dict(data)
+        status = path.stat()
+        if reason := kind_of(status.st_mode):
+            raise InputError(f"cannot read a calibration from {path}: it is {reason}")
+        if status.st_size > _LARGEST_FILE:
+            raise InputError(f"cannot read a calibration from {path}: no calibration has {status.st_size:,} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read a calibration from {path}: {error}") from error
+    try:
+        return Calibration.from_dict(data)
+    except LookalikeError as error:
+        raise InputError(f"cannot read a calibration from {path}: {error}") from error
+
+
+def known_metric(name: str) -> str:
+    """Return ``name`` if it is a metric or a fusion, calibrated or not; raise UnknownComponent."""
+    known = (*registry.names("metric"), *FUSIONS)
+    if name not in known:
+        raise UnknownComponent("metric or fusion", name, known)
+    return name
 
 
 # The three ways to gather pairs
@@ -180,43 +212,38 @@ def _gather(gallery: Gallery, request: Request, progress: Progress) -> _Gathered
 
 def _from_pairs(gallery: Gallery, file: str, progress: Progress) -> _Gathered:
     found = read_pairs(file).without_missing()
-    pairs = (*found.pairs, *_marked(gallery))
-    _refuse_one_kind(pairs, file)
-    paths = tuple(dict.fromkeys(path for pair in pairs for path in (pair.a, pair.b)))
-    pictures = look_at([(path, path) for path in paths], gallery.encoder(), progress)
+    named = (*found.pairs, *_marked(gallery))
+    _refuse_one_kind(named, file)
+    pairs = _at_most(named, AT_MOST_PICTURES)
+    pictures = look_at([(path, path) for path in _pictures_of(pairs)], gallery.encoder(), progress)
     row = {name: number for number, name in enumerate(pictures.names)}
+    pairs = [pair for pair in pairs if pair.a in row and pair.b in row]
     impostor, genuine = _empty(len(row)), _empty(len(row))
     for pair in pairs:
-        if pair.a in row and pair.b in row:
-            mask = genuine if pair.same else impostor
-            mask[row[pair.a], row[pair.b]] = mask[row[pair.b], row[pair.a]] = True
-    units = _joined(genuine)  # what is the same thing belongs together
+        _say(impostor, genuine, row[pair.a], row[pair.b], pair.same)
+    _apply_marks(gallery, pictures.contents, impostor, genuine)
+    units = _groups(pictures.names, [pair for pair in pairs if pair.same])  # what is the same thing belongs together
     labels = (None,) * len(row)
     sample = Sample(pictures.embeddings, pictures.qualities, impostor, genuine, units, labels, np.ones(len(row), bool))
-    source = f"{len(pairs)} pairs of {os.path.basename(file)}"
+    source = f"{len(pairs)} pairs of {len(row)} pictures, from {os.path.basename(file)}"
     return _Gathered(sample, pictures, pictures.names, labels, source, (*found.skipped, *pictures.skipped))
 
 
 def _from_labels(gallery: Gallery, source: str, progress: Progress) -> _Gathered:
     labelled = read_labelled(source)
     wanted = [one for one in labelled.items if not one.ignore]
-    units = numbered([one.group or one.label for one in wanted])
-    wanted = [wanted[row] for row in drawn(units)]
+    _refuse_one_label(wanted, source)
+    wanted = [wanted[row] for row in drawn(_units_of(wanted))]
     pictures = look_at([(one.path, one.path) for one in wanted], gallery.encoder(), progress)
     by_path = {one.path: one for one in wanted}
-    read_ones = [by_path[name] for name in pictures.names]
-    labels = tuple(one.label for one in read_ones)
-    units = numbered([one.group or one.label for one in read_ones])
+    seen = [by_path[name] for name in pictures.names]
+    _refuse_one_label(seen, source)
+    labels, units = tuple(one.label for one in seen), _units_of(seen)
     same = numbered(labels)[:, None] == numbered(labels)[None]
-    if same.all():
-        raise InputError(
-            f"{source} holds one label only, {labels[0]!r}; calibration needs pictures of different things"
-        )
     impostor, genuine = ~same, same & ~np.eye(len(labels), dtype=bool)
-    if any(one.group for one in read_ones):  # a group is one scene or patient: its own pairs tell nothing of others
-        apart = units[:, None] != units[None]
-        impostor &= apart
-    _apply_marks(gallery, pictures.names, impostor, genuine)
+    if any(one.group for one in seen):  # a group is one scene or patient: its own pairs tell nothing of others
+        impostor &= units[:, None] != units[None]
+    _apply_marks(gallery, pictures.contents, impostor, genuine)
     sample = Sample(
         pictures.embeddings, pictures.qualities, impostor, genuine, units, labels, np.ones(len(labels), bool)
     )
@@ -225,22 +252,28 @@ def _from_labels(gallery: Gallery, source: str, progress: Progress) -> _Gathered
 
 
 def _from_gallery(gallery: Gallery, progress: Progress) -> _Gathered:
-    items = [item for item in gallery.items() if item.path is not None]
-    if not items:
+    # Of copies byte for byte the first stands for all: they are surely not different things.
+    ids: dict[str, str] = {}
+    skipped = []
+    for item in gallery.items():
+        if item.path is None:
+            skipped.append(Skipped(item.id, "it came without a picture, only with vectors"))
+        else:
+            ids.setdefault(item.content or item.id, item.id)
+    if not ids:
         raise InputError("this gallery has no picture with a file to calibrate on; index a folder, or use --labels")
-    items = _once_each(items)
-    items = [items[row] for row in drawn(np.arange(len(items)), AT_MOST_PICTURES // 2)]
-    by_id = {item.id: item for item in items}
-    sources = [(item.id, str(item.path)) for item in items]
+    chosen = [list(ids.values())[row] for row in drawn(np.arange(len(ids)), AT_MOST_PICTURES // 2)]
+    sources = [(item.id, str(item.path)) for item in gallery.get(chosen)]
+    by_id = dict(sources)
     pictures = look_at(sources, gallery.encoder(), progress)
-    paths = tuple(str(by_id[name].path) for name in pictures.names)
+    paths = tuple(by_id[name] for name in pictures.names)
     copies = copies_of(list(zip(pictures.names, paths, strict=True)), gallery.encoder(), 0, progress)
     there = np.flatnonzero([copy is not None for copy in copies])
     count, both = len(paths), len(paths) + len(there)
     impostor, genuine = _empty(both), _empty(both)
     impostor[:count, :count] = ~np.eye(count, dtype=bool)
     genuine[there, count + np.arange(len(there))] = genuine[count + np.arange(len(there)), there] = True
-    _apply_marks(gallery, pictures.names, impostor, genuine)
+    _apply_marks(gallery, pictures.contents, impostor, genuine)
     labels = (None,) * both
     sample = Sample(
         Embeddings.concatenate([pictures.embeddings, *(copy for copy in copies if copy is not None)]),
@@ -252,38 +285,81 @@ def _from_gallery(gallery: Gallery, progress: Progress) -> _Gathered:
         np.arange(both) < count,
     )
     told = f"{count} pictures of the gallery, taken to show different things, and an edited copy of each"
-    return _Gathered(sample, pictures, paths, labels[:count], told, pictures.skipped)
+    return _Gathered(sample, pictures, paths, labels[:count], told, (*skipped, *pictures.skipped))
 
 
-def _once_each(items: Sequence[Item]) -> list[Item]:
-    """Leave out copies byte for byte: they are surely not different things."""
-    return list({item.content or item.id: item for item in reversed(items)}.values())[::-1]
+def _say(impostor: Mask, genuine: Mask, i: int, j: int, same: bool) -> None:
+    for row, column in ((i, j), (j, i)):
+        impostor[row, column], genuine[row, column] = not same, same
 
 
-def _apply_marks(gallery: Gallery, names: Sequence[str], impostor: Any, genuine: Any) -> None:
-    row = {name: number for number, name in enumerate(names)}
-    items = _marked_items(gallery)
-    for pair in gallery.marked_pairs():
-        places = [row.get(name, row.get(items.get(name, ""), -1)) for name in (pair.a, pair.b)]
-        if min(places) >= 0 and places[0] != places[1]:
-            for i, j in (places, places[::-1]):
-                impostor[i, j], genuine[i, j] = not pair.same, pair.same
-
-
-def _marked_items(gallery: Gallery) -> dict[str, str]:
-    """Return id -> path of the items that marks are about."""
-    ids = {name for pair in gallery.marked_pairs() for name in (pair.a, pair.b)}
-    return {item.id: item.path for item in gallery.get(sorted(ids)) if item.path is not None}
+def _apply_marks(gallery: Gallery, contents: Sequence[str], impostor: Mask, genuine: Mask) -> None:
+    """Let marks have the last word, on pictures of the gallery and on others."""
+    rows: dict[str, list[int]] = {}
+    for row, content in enumerate(contents):
+        rows.setdefault(content, []).append(row)
+    for mark in gallery.marks():
+        for i in rows.get(mark.a, ()):
+            for j in rows.get(mark.b, ()):
+                if i != j:
+                    _say(impostor, genuine, i, j, mark.same)
 
 
 def _marked(gallery: Gallery) -> list[Pair]:
     """Return the marks whose pictures have files, as pairs of paths."""
-    paths = _marked_items(gallery)
-    return [
-        Pair(paths[pair.a], paths[pair.b], pair.same)
-        for pair in gallery.marked_pairs()
-        if pair.a in paths and pair.b in paths and paths[pair.a] != paths[pair.b]
-    ]
+    marked = gallery.marked_pairs()
+    ids = sorted({name for pair in marked for name in (pair.a, pair.b)})
+    paths = {item.id: item.path for item in gallery.get(ids) if item.path is not None}
+    return [Pair(paths[one.a], paths[one.b], one.same) for one in marked if one.a in paths and one.b in paths]
+
+
+def _pictures_of(pairs: Sequence[Pair]) -> list[str]:
+    return list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
+
+
+def _at_most(pairs: Sequence[Pair], pictures: int) -> list[Pair]:
+    """Return pairs of at most so many pictures: all, or by lot, those together that share pictures."""
+    names = _pictures_of(pairs)
+    if len(names) <= pictures:
+        return list(pairs)
+    group = dict(zip(names, _groups(names, pairs).tolist(), strict=True))
+    rng = np.random.default_rng(0)
+    place = rng.permutation(max(group.values()) + 1)
+    taken: set[str] = set()
+    chosen = []
+    for number in sorted(rng.permutation(len(pairs)).tolist(), key=lambda number: place[group[pairs[number].a]]):
+        new = {pairs[number].a, pairs[number].b} - taken
+        if len(taken) + len(new) <= pictures:
+            taken |= new
+            chosen.append(number)
+    return [pairs[number] for number in sorted(chosen)]
+
+
+def _groups(names: Sequence[str], pairs: Sequence[Pair]) -> Ints:
+    """Return (N,) the number of the group that each belongs to: the two of a pair are in one group."""
+    above = {name: name for name in names}
+
+    def top(name: str) -> str:
+        while above[name] != name:
+            above[name] = above[above[name]]
+            name = above[name]
+        return name
+
+    for pair in pairs:
+        above[top(pair.b)] = top(pair.a)
+    return numbered([top(name) for name in names])
+
+
+def _units_of(labelled: Sequence[LabelledPicture]) -> Ints:
+    return numbered([(one.group is None, one.group or one.label) for one in labelled])
+
+
+def _refuse_one_label(labelled: Sequence[LabelledPicture], source: str) -> None:
+    labels = {one.label for one in labelled}
+    if len(labels) == 1:
+        raise InputError(
+            f"{source} holds one label only, {labels.pop()!r}; calibration needs pictures of different things"
+        )
 
 
 def _refuse_one_kind(pairs: Sequence[Pair], file: str) -> None:
@@ -294,24 +370,14 @@ def _refuse_one_kind(pairs: Sequence[Pair], file: str) -> None:
         )
 
 
-def _joined(genuine: Any) -> Any:
-    """Return (N,) the number of the group that each belongs to, where whoever shows the same thing is in one group."""
-    units = np.arange(len(genuine))
-    for i, j in zip(*np.nonzero(np.triu(genuine, 1)), strict=True):
-        low, high = sorted((units[i], units[j]))
-        units[units == high] = low
-    return numbered(units.tolist())
-
-
-def _empty(count: int) -> Any:
+def _empty(count: int) -> Mask:
     return np.zeros((count, count), bool)
 
 
 def _checked_metric(name: str) -> str:
     if name not in (*METRICS, *FUSIONS):
-        raise ConfigError(
-            f"no metric or fusion named {name!r} can be calibrated; known: {', '.join((*METRICS, *FUSIONS))}"
-        )
+        known = ", ".join((*METRICS, *FUSIONS))
+        raise ConfigError(f"no metric or fusion named {name!r} can be calibrated; known: {known}")
     return name
 
 
@@ -344,11 +410,14 @@ def _closest(sample: Sample, names: Sequence[str], impostor: Any) -> tuple[tuple
 
 def _fit_as_dict(calibration: Calibration, name: str) -> dict[str, Any]:
     fit = calibration.fits[name]
-    of_metric = name in METRICS
-    threshold = of_closeness(metric_named(name), fit.threshold) if of_metric else fit.threshold
     return {
-        "threshold": threshold,
+        "threshold": as_score(name, fit.threshold),
         "false_positive_rate": fit.rate._asdict(),
         "false_negative_rate": None if fit.missed is None else fit.missed._asdict(),
         "guaranteed": fit.guaranteed.as_dict(),
     }
+
+
+def as_score(name: str, closeness: float) -> float:
+    """Return a closeness in the units of the metric or fusion of this name."""
+    return of_closeness(registry.metric(name), closeness) if name in METRICS else closeness

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lookalike import registry
-from lookalike.apps.calibrate import kept, read_calibration
+from lookalike.apps.calibrate import kept, known_metric, read_calibration
 from lookalike.calibration import Calibration
 from lookalike.calibration.builtin import built_in
 from lookalike.deciding import METRICS, Seen, look, scores_of
-from lookalike.errors import ConfigError
+from lookalike.errors import SpaceMismatch
 from lookalike.gallery import Gallery
 from lookalike.images import read
 from lookalike.pipeline import in_parallel
@@ -22,7 +22,13 @@ from lookalike.policies.calibrated import Calibrated
 from lookalike.policies.uncalibrated import Uncalibrated
 from lookalike.protocols import Encoder, Policy
 from lookalike.registration import StructuralComparison, compare_structure
+from lookalike.restoration import excess
 from lookalike.types import Decision, Evidence, Image, ImageSource, Quality
+
+# Beyond these lies one photo in a hundred.
+_NOISY, _SOFT = 8.0, 1.7
+_DARK, _BRIGHT = 0.15, 0.9
+_DULL = 0.08
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +58,17 @@ class Comparison:
         """One plain sentence with the numbers."""
         return self.decision.reason
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is remarkable of the pictures' quality: one plain sentence each."""
+        usual = self.calibration.background.usual if self.calibration and self.calibration.background else None
+        return tuple(
+            f"{image.source} {' and '.join(_remarkable(quality))}"
+            + (": it was restored first" if usual is not None and any(excess(quality, usual)) else "")
+            for image, quality in zip((self.a, self.b), self.quality, strict=True)
+            if _remarkable(quality)
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
         return {
@@ -68,7 +85,6 @@ class Comparison:
             "registration": self.structure.registration.as_dict(),
             "structure": self.structure.reason,
             "calibration": self._calibration(),
-            "skipped": [],
         }
 
     def _calibration(self) -> dict[str, Any] | None:
@@ -98,26 +114,21 @@ def compare(
 
     The verdict is by ``policy``; else by the calibration given (or its file); else by the gallery's; else by the one
     that comes with the default encoder. Without any it is ``unsure``. ``metric`` says which calibrated metric or fusion
-    decides. Raises UnreadableImage for a picture that cannot be read, SpaceMismatch for a calibration of another
-    encoder.
+    decides. ``encoder`` is that of the gallery or of the calibration unless it is named. Raises UnreadableImage for a
+    picture that cannot be read, SpaceMismatch for a calibration of another encoder.
     """
-    opened = Gallery.open(gallery, create=False) if isinstance(gallery, str | os.PathLike) else gallery
-    try:
-        part, found, built = _calibration_for(opened, calibration, encoder)
-    finally:
-        if opened is not None and opened is not gallery:
-            opened.close()
+    if metric is not None:
+        known_metric(metric)
+    part, found, built = _calibration_for(gallery, calibration, encoder)
     if found is not None and metric is not None:
         found = found.decided_by(metric)
-    elif metric is not None:
-        raise ConfigError(f"there is no calibration in which {metric!r} could decide; `lookalike calibrate` makes one")
     images = (read(a), read(b))
     background = found.background if found is not None else None
     seen = list(in_parallel(lambda image: look(image, part, background), images))
     structure = compare_structure(*images)
     scores, context = _scored(images, seen, found)
     decided_by = policy or (Uncalibrated() if found is None else Calibrated(found))
-    decision = _with_structure(decided_by.decide(scores, context), seen, structure)
+    decision = _with_structure(decided_by.decide(scores, context), structure)
     qualities = (_quality(seen[0]), _quality(seen[1]))
     named = {**scores, **_raw(seen), "ssim": None, "ms_ssim": structure.ms_ssim}
     if structure.structural is not None:
@@ -126,16 +137,24 @@ def compare(
 
 
 def _calibration_for(
-    gallery: Gallery | None, given: Calibration | str | os.PathLike[str] | None, encoder: str | None
+    gallery: Gallery | str | os.PathLike[str] | None,
+    calibration: Calibration | str | os.PathLike[str] | None,
+    encoder: str | None,
 ) -> tuple[Encoder, Calibration | None, bool]:
     """Return the encoder, the calibration (checked to be of its space), and whether that is the built-in one."""
-    if isinstance(given, str | os.PathLike):
-        given = read_calibration(given)
-    name = encoder or (given.space.encoder if given is not None else registry.DEFAULT_ENCODER)
-    part = gallery.encoder() if gallery is not None else registry.encoder(name)
+    if isinstance(gallery, str | os.PathLike):
+        with Gallery.open(gallery, encoder=encoder, create=False) as opened:
+            return _calibration_for(opened, calibration, encoder)
+    given = read_calibration(calibration) if isinstance(calibration, str | os.PathLike) else calibration
+    if gallery is not None:
+        part, own = gallery.encoder(), kept(gallery)
+        if encoder is not None and encoder != part.space.encoder:
+            raise SpaceMismatch(part.space.encoder, encoder, "open the gallery with that encoder")
+    else:
+        part = registry.encoder(encoder or (given.space.encoder if given is not None else registry.DEFAULT_ENCODER))
+        own = None
     if given is not None:
         return part, given.check(part.space), False
-    own = kept(gallery) if gallery is not None else None
     if own is not None:
         return part, own, False
     shipped = built_in(part.space)
@@ -166,25 +185,30 @@ def _raw(seen: list[Seen]) -> dict[str, float]:
     return {**distances, "norm_ratio": long / short if short > 0 else 1.0}
 
 
-def _with_structure(decision: Decision, seen: list[Seen], structure: StructuralComparison) -> Decision:
+def _with_structure(decision: Decision, structure: StructuralComparison) -> Decision:
     """Add what SSIM says, of which no rate is known, to the evidence."""
     rows = []
     if structure.structural is not None:
         rows.append(Evidence("ssim", structure.structural.score))
     if structure.ms_ssim is not None:
         rows.append(Evidence("ms_ssim", structure.ms_ssim))
-    return Decision(
-        decision.verdict,
-        decision.score,
-        decision.threshold,
-        decision.reason,
-        decision.false_positive_rate,
-        decision.false_alarm_rate,
-        (*decision.evidence, *rows),
-    )
+    return replace(decision, evidence=(*decision.evidence, *rows))
 
 
 def _quality(seen: Seen) -> Quality:
     quality = seen.qualities[0]
     assert quality is not None
     return quality
+
+
+def _remarkable(quality: Quality) -> list[str]:
+    if quality.problem:
+        return [f"is {quality.problem}"]
+    told = {
+        f"is noisy (deviation {quality.noise:.0f} of 255 levels)": quality.noise >= _NOISY,
+        f"is blurred (by {quality.blur:.1f} pixels at the encoder's size)": quality.blur >= _SOFT,
+        f"is dark (brightness {quality.brightness:.2f})": quality.brightness <= _DARK,
+        f"is very bright (brightness {quality.brightness:.2f})": quality.brightness >= _BRIGHT,
+        f"has little contrast ({quality.contrast:.2f})": quality.contrast <= _DULL,
+    }
+    return [words for words, holds in told.items() if holds]

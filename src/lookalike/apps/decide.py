@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from lookalike import registry
-from lookalike.apps.calibrate import kept
+from lookalike.apps.calibrate import kept, known_metric
 from lookalike.apps.search import Request, SearchResult
 from lookalike.calibration import Calibration
+from lookalike.calibration.rates import checked_target
 from lookalike.deciding import METRICS, Scores, Seen, look, scores_of
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
@@ -21,7 +20,7 @@ from lookalike.policies.calibrated import DEFAULT_FALSE_ALARM_RATE, Calibrated
 from lookalike.policies.gap import cut_at_gap
 from lookalike.policies.uncalibrated import Uncalibrated
 from lookalike.protocols import Policy
-from lookalike.types import Decision, Hit, Hits, Skipped, Verdict
+from lookalike.types import Decision, Hit, Hits, Item, Skipped, Verdict
 
 _CANDIDATES = 50
 """So many of the nearest are judged at least: the adapted order may differ from that of the scores."""
@@ -29,18 +28,25 @@ _CANDIDATES = 50
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
-    """How to decide: which share of queries without a true match may return something; whether to cut at gaps."""
+    """How to decide: which share of queries without a true match may return something; whether to cut at gaps.
+
+    A ``policy`` of one's own decides instead of the gallery's calibration, if there is one.
+    """
 
     false_alarm_rate: float = DEFAULT_FALSE_ALARM_RATE
     gap: bool = False
     policy: Policy | None = None
+
+    def __post_init__(self) -> None:
+        checked_target(self.false_alarm_rate, "a false alarm rate")
 
 
 @dataclass(frozen=True, slots=True)
 class DecidedHits:
     """The hits that match, best first, each with its decision; and the decision on the query: that of its best hit.
 
-    Best is who is furthest above its threshold: with thresholds that adapt, scores need not fall.
+    Best is who is furthest above its threshold: with thresholds that adapt, scores need not fall. Where nothing
+    decides, these are all hits.
     """
 
     hits: Hits
@@ -50,7 +56,10 @@ class DecidedHits:
 
 @dataclass(frozen=True, slots=True)
 class DecidedResult:
-    """A search's result with decisions, one for each query."""
+    """A search's result with decisions, one for each query.
+
+    Scores are those of the result's ``metric``: of the one that decides, where there is a calibration.
+    """
 
     result: SearchResult
     decided: tuple[DecidedHits, ...]
@@ -66,42 +75,78 @@ class DecidedResult:
         return plain
 
 
-def search_and_decide(
-    gallery: Gallery, images: Sequence[str], request: Request, deciding: Deciding = Deciding()
-) -> DecidedResult:
-    """Search with each picture file and decide on its hits.
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What is searched with: its name, the path of its picture, and how it is compared."""
 
-    One bad query among several is skipped with its reason; a single one raises. Without a calibration nothing is cut,
-    and every verdict is ``unsure``.
+    name: str
+    picture: str | None
+    seen: Seen
+
+    @property
+    def problems(self) -> list[str]:
+        quality = self.seen.qualities[0]
+        return [f"{self.name} cannot be judged: it is {quality.problem}"] if quality and quality.problem else []
+
+
+def search_and_decide(
+    gallery: Gallery,
+    images: Sequence[str],
+    request: Request,
+    deciding: Deciding = Deciding(),
+    *,
+    like: Sequence[str] = (),
+) -> DecidedResult:
+    """Search with each picture file, or with the stored vectors of each item ``like``, and decide on the hits.
+
+    Of a stored vector the quality is not known, and is taken to be usual. One bad query among several is skipped with
+    its reason; a single one raises. Without a calibration (or policy) nothing is cut, and every verdict is ``unsure``.
     """
-    if not images:
-        raise ConfigError("a decision is made on pictures: name the pictures to search with")
+    if bool(images) == bool(like):
+        raise ConfigError("name the pictures to search with, or items with --like ID: one of the two")
+    if request.metric is not None:
+        known_metric(request.metric)
     calibration = kept(gallery)
     if calibration is not None:
         calibration = calibration.decided_by(request.metric or calibration.decides)
-    looked = list(in_parallel(lambda image: _look(gallery, image, request, calibration), images))
-    good = [(image, seen) for image, seen in zip(images, looked, strict=True) if isinstance(seen, Seen)]
-    bad = [(image, error) for image, error in zip(images, looked, strict=True) if isinstance(error, InputError)]
-    if not good:
-        raise bad[0][1]
-    metric = _searched_by(request, calibration, gallery)
-    decided = tuple(
-        _decided(gallery, image, seen, replace(request, metric=metric), calibration, deciding) for image, seen in good
-    )
-    names = tuple(image for image, _ in good)
-    skipped = tuple(Skipped(image, reason_of(error)) for image, error in bad)
-    result = SearchResult(metric, gallery.space, tuple(one.hits for one in decided), names, skipped)
+    queries, skipped = _stored(gallery, like) if like else _looked_at(gallery, images, request, calibration)
+    request = replace(request, metric=_searched_by(request, calibration, gallery))
+    count = gallery.count(request.where)
+    decided = tuple(_decided(gallery, query, request, calibration, deciding, count) for query in queries)
+    metric = calibration.decides if calibration is not None else str(request.metric)
+    pictures = tuple(query.picture for query in queries)
+    result = SearchResult(metric, gallery.space, tuple(one.hits for one in decided), pictures, skipped)
     return DecidedResult(result, decided, calibration)
 
 
-def _look(gallery: Gallery, image: str, request: Request, calibration: Calibration | None) -> Seen | InputError:
+def _stored(gallery: Gallery, ids: Sequence[str]) -> tuple[list[_Query], tuple[Skipped, ...]]:
+    vectors = gallery.embeddings(ids)
+    return [
+        _Query(name, item.path, Seen.stored(vectors[row : row + 1], [_label(item)]))
+        for row, (name, item) in enumerate(zip(ids, gallery.get(ids), strict=True))
+    ], ()
+
+
+def _looked_at(
+    gallery: Gallery, images: Sequence[str], request: Request, calibration: Calibration | None
+) -> tuple[list[_Query], tuple[Skipped, ...]]:
     encoder = gallery.encoder()
-    try:
-        picture = read(image, None if request.crop else encoder.at_least)
-        cropped = picture.crop(*request.crop) if request.crop else picture
-        return look(cropped, encoder, calibration.background if calibration else None)
-    except InputError as error:
-        return error
+    background = calibration.background if calibration is not None else None
+
+    def work(image: str) -> _Query | InputError:
+        try:
+            picture = read(image, None if request.crop else encoder.at_least)
+            cropped = picture.crop(*request.crop) if request.crop else picture
+        except InputError as error:
+            return error
+        return _Query(image, image, look(cropped, encoder, background))
+
+    outcomes = list(zip(images, in_parallel(work, images), strict=True))
+    queries = [one for _, one in outcomes if isinstance(one, _Query)]
+    bad = [(image, error) for image, error in outcomes if isinstance(error, InputError)]
+    if not queries:
+        raise bad[0][1]
+    return queries, tuple(Skipped(image, reason_of(error)) for image, error in bad)
 
 
 def _searched_by(request: Request, calibration: Calibration | None, gallery: Gallery) -> str:
@@ -111,60 +156,75 @@ def _searched_by(request: Request, calibration: Calibration | None, gallery: Gal
 
 
 def _decided(
-    gallery: Gallery, name: str, seen: Seen, request: Request, calibration: Calibration | None, deciding: Deciding
+    gallery: Gallery, query: _Query, request: Request, calibration: Calibration | None, deciding: Deciding, count: int
 ) -> DecidedHits:
-    wanted = max(request.k, _CANDIDATES) if calibration is not None else request.k
+    judged = calibration is not None or deciding.policy is not None
     found = gallery.search_each(
-        seen.embeddings, wanted, metric=request.metric, where=request.where, exact=request.exact, names=[name]
+        query.seen.embeddings,
+        max(request.k, _CANDIDATES) if judged else request.k,
+        metric=request.metric,
+        where=request.where,
+        exact=request.exact,
+        names=[query.name],
     )[0]
-    problem = seen.qualities[0].problem if seen.qualities[0] else None
-    problems = [f"{name} cannot be judged: it is {problem}"] if problem else []
     if not found.hits:
-        reason = problems[0] if problems else "there is no item to compare with"
-        return DecidedHits(found, (), Decision(Verdict.UNKNOWN if problems else Verdict.UNSURE, None, None, reason))
-    policy = deciding.policy or _policy(calibration, deciding)
+        problems = "; ".join(query.problems)
+        verdict = Verdict.UNKNOWN if problems else Verdict.UNSURE
+        return DecidedHits(found, (), Decision(verdict, None, None, problems or "there is no item to compare with"))
     items = Seen.stored(gallery.embeddings([hit.id for hit in found]), list(map(_label, found)))
-    metrics = list(dict.fromkeys((request.metric or METRICS[0], *(METRICS if calibration else ()))))
-    scores = scores_of(seen, items, calibration, metrics)
-    count = gallery.count(request.where)
-    decisions = [policy.decide(scores.of(row), scores.context(row, problems, count)) for row in range(len(found))]
-    if calibration is None:
+    metrics = dict.fromkeys((str(request.metric), *(METRICS if judged else ())))
+    scores = scores_of(query.seen, items, calibration, list(metrics))
+    policy = deciding.policy or _policy(calibration, deciding)
+    decisions = [policy.decide(scores.of(row), scores.context(row, query.problems, count)) for row in range(len(found))]
+    if not judged:
         return DecidedHits(found, tuple(decisions), decisions[0])
-    order = _best_first(scores.calibrated(calibration.decides), found)
-    best = decisions[order[0]]
-    kept_rows = [row for row in order if decisions[row].verdict is Verdict.MATCH]
-    if deciding.gap:
-        kept_rows, best = _cut(kept_rows, order, best, scores, calibration, deciding)
-    kept_rows = kept_rows[: request.k]
-    hits = replace(found, hits=tuple(found.hits[row] for row in kept_rows))
-    return DecidedHits(hits, tuple(decisions[row] for row in kept_rows), best)
+    rows = list(range(len(found)))
+    if calibration is not None:
+        found, rows = _by_what_decides(found, scores, calibration)
+    best = decisions[rows[0]]
+    matching = [row for row in rows if decisions[row].verdict is Verdict.MATCH]
+    if deciding.gap and calibration is not None:
+        matching, best = _cut(matching, rows, best, scores, calibration, deciding)
+    matching = matching[: request.k]
+    hits = replace(found, hits=tuple(found.hits[row] for row in matching))
+    return DecidedHits(hits, tuple(decisions[row] for row in matching), best)
 
 
 def _policy(calibration: Calibration | None, deciding: Deciding) -> Policy:
     return Uncalibrated() if calibration is None else Calibrated(calibration, deciding.false_alarm_rate)
 
 
+def _by_what_decides(found: Hits, scores: Scores, calibration: Calibration) -> tuple[Hits, list[int]]:
+    """Return the hits with the scores of what decides, and their rows, the best first."""
+    closeness = scores.calibrated(calibration.decides)
+    rows = sorted(range(len(found)), key=lambda row: (-float(closeness[row]), found[row].id))
+    if found.metric != calibration.decides:
+        own = scores.scores[calibration.decides]
+        hits = tuple(replace(hit, score=float(score)) for hit, score in zip(found, own, strict=True))
+        found = replace(found, metric=calibration.decides, hits=hits)
+    return found, rows
+
+
 def _cut(
-    rows: list[int], order: list[int], best: Decision, scores: Scores, calibration: Calibration, deciding: Deciding
+    matching: list[int],
+    rows: list[int],
+    best: Decision,
+    scores: Scores,
+    calibration: Calibration,
+    deciding: Deciding,
 ) -> tuple[list[int], Decision]:
     """Return the rows before the gap, and the query's decision: no match where nothing stands out."""
-    closeness = scores.calibrated(calibration.decides)[order]
     least = calibration.alarms[calibration.decides].gap(deciding.false_alarm_rate)
-    standing_out = set(order[: cut_at_gap(closeness, least)])
-    kept_rows = [row for row in rows if row in standing_out]
-    if rows and not kept_rows:
+    standing_out = set(rows[: cut_at_gap(scores.calibrated(calibration.decides)[rows], least)])
+    kept_rows = [row for row in matching if row in standing_out]
+    if matching and not kept_rows:
         reason = f"{best.reason}; but no gap of {least:.2g} or more sets it apart from the other items"
-        return kept_rows, replace(best, verdict=Verdict.NO_MATCH, reason=reason)
+        best = replace(best, verdict=Verdict.NO_MATCH, reason=reason)
     return kept_rows, best
 
 
-def _best_first(closeness: Any, found: Sequence[Hit]) -> list[int]:
-    order = sorted(range(len(found)), key=lambda row: (-closeness[row], found[row].id))
-    return [int(row) for row in np.asarray(order)]
-
-
-def _label(hit: Hit) -> str | None:
-    label = hit.metadata.get("label")
+def _label(known: Hit | Item) -> str | None:
+    label = known.metadata.get("label")
     return None if label is None else str(label)
 
 
