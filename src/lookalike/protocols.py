@@ -5,6 +5,7 @@
     Store     keeps items and finds them   lookalike/stores
     Policy    scores   -> decision         lookalike/policies
 
+A ``PairMetric`` is the metric's sibling for what two pictures say without vectors (SSIM).
 ``TextEncoder``, ``FeatureMaps`` and ``FollowsCosine`` are optional abilities; a caller asks
 ``isinstance(part, FeatureMaps)``.
 """
@@ -16,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from lookalike.types import Context, Decision, Embeddings, Float32, Hits, Image, Item, Space
+from lookalike.types import Context, Decision, Embeddings, Float32, Hits, Image, Item, PairScore, Space
 
 
 @runtime_checkable
@@ -72,6 +73,25 @@ class Metric(Protocol):
 
     def matrix(self, queries: NDArray[Any], gallery: NDArray[Any]) -> NDArray[Any]:
         """Return the (Q, G) scores of (Q, D) against (G, D), in the metric's own units, in the inputs' precision."""
+        ...
+
+
+@runtime_checkable
+class PairMetric(Protocol):
+    """Tells how alike two pictures of one size are, from their pixels."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is asked for."""
+        ...
+
+    @property
+    def higher_is_closer(self) -> bool:
+        """True for a similarity, False for a distance."""
+        ...
+
+    def score(self, a: Image, b: Image) -> PairScore:
+        """Return the score of the pair, in the metric's own units, and its map where it has one."""
         ...
 
 

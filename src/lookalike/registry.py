@@ -1,7 +1,8 @@
 """Names of parts -> how to make them. Built-ins and plug-ins come through the same door, and listing imports nothing.
 
 To add a built-in: write its file, add one line to ``_BUILTIN``, one line to the contract test of its kind.
-A plug-in package declares an entry point in the group ``lookalike.encoders`` (or ``lookalike.metrics``).
+A plug-in package declares an entry point in the group ``lookalike.encoders`` (or ``lookalike.metrics``,
+``lookalike.pair_metrics``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any, cast
 
 from lookalike.errors import ConfigError, UnknownComponent
-from lookalike.protocols import Encoder, Metric
+from lookalike.protocols import Encoder, Metric, PairMetric
 
 DEFAULT_ENCODER = "efficientnet-lite0"
 DEFAULT_METRIC = "cosine"
@@ -28,11 +29,15 @@ _BUILTIN: dict[str, dict[str, str]] = {
         "euclidean": "lookalike.metrics.euclidean:Euclidean",
         "manhattan": "lookalike.metrics.manhattan:Manhattan",
     },
+    "pair_metric": {
+        "ssim": "lookalike.metrics.structural:Ssim",
+        "ms-ssim": "lookalike.metrics.structural:MsSsim",
+    },
 }
 
 
 def names(kind: str) -> list[str]:
-    """Return the known names of a kind ("encoder", "metric"), sorted; nothing is imported."""
+    """Return the known names of a kind ("encoder", "metric", "pair_metric"), sorted; nothing is imported."""
     return sorted(_table(kind))
 
 
@@ -44,6 +49,11 @@ def encoder(name: str) -> Encoder:
 def metric(name: str) -> Metric:
     """Return the metric of this name."""
     return cast(Metric, _make("metric", name))
+
+
+def pair_metric(name: str) -> PairMetric:
+    """Return the metric of two pictures of this name."""
+    return cast(PairMetric, _make("pair_metric", name))
 
 
 @cache
