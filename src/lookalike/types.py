@@ -471,6 +471,32 @@ class Labelled:
     skipped: tuple[Skipped, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A region of one picture and that of the other which answers it: boxes (x, y, width, height) in [0, 1] of each.
+
+    ``strength`` is how much of the likeness the two make together, in [0, 1].
+    """
+
+    a: tuple[float, float, float, float]
+    b: tuple[float, float, float, float]
+    strength: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Where two pictures are alike: heat (h, w) float32 in [0, 1] over each, and the strongest links, best first."""
+
+    heat_a: Float32
+    heat_b: Float32
+    links: tuple[Link, ...]
+
+    def __post_init__(self) -> None:
+        for heat in (self.heat_a, self.heat_b):
+            if heat.ndim != 2 or not (np.isfinite(heat).all() and heat.min() >= 0 and heat.max() <= 1):
+                raise InputError(f"heat is a (h, w) array in [0, 1], got shape {heat.shape}")
+
+
 def display_path(path: str | os.PathLike[str]) -> str:
     """Return ``path`` as text that is safe to print: control characters and undecodable bytes become escapes."""
     return "".join(c if c.isprintable() else _escaped(c) for c in os.fspath(path))
