@@ -6,7 +6,11 @@ Three lines find the pictures that look like one::
     gallery.index("~/Pictures")
     gallery.search("query.jpg", k=10)
 
-The command does the same: ``lookalike index ~/Pictures``, ``lookalike search query.jpg``.
+One line compares two pictures, and says whether they match, at which error rate, and why::
+
+    lookalike.compare("a.jpg", "b.jpg").reason
+
+The command does the same: ``lookalike index ~/Pictures``, ``lookalike search query.jpg``, ``lookalike compare a b``.
 """
 
 from __future__ import annotations
@@ -14,13 +18,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Gallery", "read"]
+__all__ = ["Comparison", "Gallery", "compare", "read"]
 
 if TYPE_CHECKING:
+    from lookalike.apps.compare import Comparison, compare
     from lookalike.gallery import Gallery
     from lookalike.images import read
 
-_LAZY = {"Gallery": "lookalike.gallery", "read": "lookalike.images"}
+_LAZY = {
+    "Comparison": "lookalike.apps.compare",
+    "Gallery": "lookalike.gallery",
+    "compare": "lookalike.apps.compare",
+    "read": "lookalike.images",
+}
 
 
 def __getattr__(name: str) -> Any:

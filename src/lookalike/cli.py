@@ -55,11 +55,12 @@ class _Verbs(click.Group):
 def cli() -> None:
     """Find the pictures that look alike: offline, with real weights, without torch.
 
-    Make a gallery of a folder, then search it:
+    Make a gallery of a folder, then search it; or compare two pictures:
 
     \b
         lookalike index ~/Pictures
         lookalike search query.jpg
+        lookalike compare a.jpg b.jpg
 
     Results go to stdout, progress and warnings to stderr. Exit codes: 0 fine, 1 unexpected, 2 wrong input or option,
     3 gallery unusable, 130 interrupted.
@@ -140,12 +141,25 @@ def index(
 @gallery_option
 @encoder_option
 @click.option("-k", "k", default=10, show_default=True, type=click.IntRange(min=1), help="How many hits.")
-@click.option("--metric", metavar="NAME", help="cosine, euclidean or manhattan.  [default: the gallery's own]")
+@click.option(
+    "--metric",
+    metavar="NAME",
+    help="cosine, euclidean or manhattan; with --decide also a fusion.  [default: the gallery's own, "
+    "with --decide what its calibration decides by]",
+)
 @click.option("--where", metavar="FILTER", help="Only items for which this holds: 'album = \"cats\" and year >= 2020'.")
 @click.option("--crop", metavar="X,Y,W,H", help="Search with this box of the picture, in its upright pixels.")
 @click.option("--like", metavar="ID", multiple=True, help="Search with an item of the gallery; repeatable.")
 @click.option("--together", is_flag=True, help="The pictures show one thing: search once, with all of them.")
 @click.option("--exact", is_flag=True, help="Compare every item, also where there is an approximate index.")
+@click.option("--decide", is_flag=True, help="Say of each hit whether it matches, and return only those that do.")
+@click.option(
+    "--false-alarm-rate",
+    metavar="RATE",
+    type=float,
+    help="With --decide: which share of the queries without a true match may return something.  [default: 0.05]",
+)
+@click.option("--gap", is_flag=True, help="With --decide: cut also at the largest drop of the scores.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a contact sheet: each query beside its hits.")
 @json_option
 def search(
@@ -159,10 +173,20 @@ def search(
     like: tuple[str, ...],
     together: bool,
     exact: bool,
+    decide: bool,
+    false_alarm_rate: float | None,
+    gap: bool,
     html: str | None,
     as_json: bool,
 ) -> None:
-    """Find the items of a gallery that look most like a picture."""
+    """Find the items of a gallery that look most like a picture.
+
+    With --decide each hit gets a verdict and its false positive rate, each query its false alarm rate, by the gallery's
+    calibration (`lookalike calibrate`): what does not match is left out, and where nothing matches nothing is returned.
+    Where nothing was calibrated, every verdict is unsure and nothing is left out.
+    """
+    from lookalike import wording
+    from lookalike.apps.decide import Deciding, search_and_decide
     from lookalike.apps.search import Request, search_with
     from lookalike.gallery import Gallery
     from lookalike.report import write_contact_sheet
@@ -170,17 +194,147 @@ def search(
 
     if html:
         check_output(Path(html), ".html", ".htm")
+    if not decide and (gap or false_alarm_rate is not None):
+        raise click.UsageError("--false-alarm-rate and --gap belong to --decide")
+    if decide and together:
+        raise click.UsageError(
+            "--decide judges single pictures: thresholds are measured on those, not on the mean that --together makes"
+        )
     request = Request(k, metric, where, parse_box(crop), exact)
+    decided = None
     with Gallery.open(gallery, encoder=encoder, create=False) as opened:
-        result = search_with(opened, images, like, request, together=together)
+        if decide:
+            how = Deciding(gap=gap) if false_alarm_rate is None else Deciding(false_alarm_rate, gap)
+            decided = search_and_decide(opened, images, request, how, like=like)
+        result = decided.result if decided else search_with(opened, images, like, request, together=together)
     if html:
-        write_contact_sheet(Path(html), result.queries, pictures=result.pictures, notes=[f"gallery: {gallery}"])
+        said = list(map(wording.said_of, decided.decided)) if decided else None
+        notes = [f"gallery: {gallery}"]
+        write_contact_sheet(Path(html), result.queries, pictures=result.pictures, notes=notes, said=said)
         click.echo(f"contact sheet: {safe(html)}", err=True)
     if as_json:
-        return print_json(result.as_dict())
-    for hits in result.queries:
-        print_hits(hits, header=len(result.queries) > 1)
+        return print_json((decided or result).as_dict())
+    if decided:
+        for one in decided.decided:
+            print_lines(wording.decided(one))
+    else:
+        for hits in result.queries:
+            print_hits(hits, header=len(result.queries) > 1)
     print_skipped(result.skipped)
+    return None
+
+
+@cli.command()
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+@click.option(
+    "--gallery", "-g", metavar="DIR", help="Decide by the calibration, and with the encoder, of this gallery."
+)
+@click.option(
+    "--calibration", metavar="FILE", type=click.Path(), help="Decide by a calibration that `calibrate --output` wrote."
+)
+@click.option("--metric", metavar="NAME", help="Which metric or fusion of the calibration decides.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    help="Which encoder, where -g and --calibration say none.  [default: efficientnet-lite0]",
+)
+@json_option
+def compare(
+    a: str,
+    b: str,
+    gallery: str | None,
+    calibration: str | None,
+    metric: str | None,
+    encoder: str | None,
+    as_json: bool,
+) -> None:
+    """Tell whether two pictures show the same thing, by every metric, and why.
+
+    The verdict is by the calibration of -g or --calibration; else by the one that comes with the default encoder, which
+    knows nothing of your pictures. Without -g no gallery is opened: neither lookalike.gallery nor that of
+    $LOOKALIKE_GALLERY.
+
+    \b
+        match      the score passes the threshold
+        no_match   it does not
+        unsure     between what the calibration promises and what it saw; or nothing is calibrated
+        unknown    a picture cannot be judged: black, one colour, a few pixels
+    """
+    from lookalike import wording
+    from lookalike.apps.compare import compare as run
+
+    if gallery and calibration:
+        raise click.UsageError("the calibration is that of --gallery or that of --calibration: one of the two")
+    result = run(a, b, gallery=gallery, calibration=calibration, metric=metric, encoder=encoder)
+    if as_json:
+        return print_json(result.as_dict())
+    print_lines(wording.comparison(result))
+    return None
+
+
+@cli.command()
+@gallery_option
+@click.option(
+    "--pairs", metavar="FILE", type=click.Path(), help="CSV or JSONL of pairs: a, b (paths) and same (0 or 1)."
+)
+@click.option(
+    "--labels",
+    metavar="FOLDER|FILE",
+    type=click.Path(),
+    help="A folder with a folder a class; or CSV or JSONL with path, label, and perhaps group.",
+)
+@click.option("--unlabeled", is_flag=True, help="The gallery's own pictures, and edited copies of them.")
+@click.option(
+    "--target-fpr",
+    metavar="RATE",
+    default=0.01,
+    show_default=True,
+    type=float,
+    help="Which share of the pairs of different things may pass.",
+)
+@click.option(
+    "--metric",
+    metavar="NAME",
+    help="What decides: cosine, euclidean, manhattan, learned, all_of, any_of, weighted.  [default: the gallery's own]",
+)
+@click.option("--fixed", is_flag=True, help="Make thresholds that do not adapt to the pictures at hand.")
+@click.option("--output", "-o", metavar="FILE", type=click.Path(), help="Write the calibration to a .json file too.")
+@click.option("--encoder", metavar="NAME", help="Which of the gallery's encoders.")
+@json_option
+def calibrate(
+    gallery: str,
+    pairs: str | None,
+    labels: str | None,
+    unlabeled: bool,
+    target_fpr: float,
+    metric: str | None,
+    fixed: bool,
+    output: str | None,
+    encoder: str | None,
+    as_json: bool,
+) -> None:
+    """Measure the thresholds of a gallery, with the error rates that they keep.
+
+    From pairs that somebody judged (--pairs), from labelled pictures (--labels), or from the gallery's own pictures,
+    taken to show different things, and edited copies of them (--unlabeled). Marks (`lookalike mark`) count too. The
+    result is kept in the gallery in the place of the last one; `compare -g` and `search --decide` read it. A target
+    that the pictures cannot support is refused, and says what they can; then the last calibration stays.
+    """
+    from lookalike import wording
+    from lookalike.apps.calibrate import Request
+    from lookalike.apps.calibrate import calibrate as run
+    from lookalike.gallery import Gallery
+
+    request = Request(target_fpr, metric, pairs, labels, unlabeled, not fixed, output)
+    with Gallery.open(gallery, encoder=encoder, create=False) as opened, progress("pictures") as count:
+        report = run(opened, request, count)
+    if output:
+        click.echo(f"calibration: {safe(output)}", err=True)
+    if as_json:
+        return print_json(report.as_dict())
+    print_lines(wording.calibration(report, gallery))
+    print_skipped(report.skipped)
     return None
 
 
@@ -423,6 +577,12 @@ def print_json_list(name: str, values: Iterable[Mapping[str, Any]]) -> None:
         click.echo(separator + json.dumps(value, allow_nan=False), nl=False)
         separator = ",\n"
     click.echo("\n]}")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines that may hold the names of files."""
+    for line in lines:
+        click.echo(safe(line))
 
 
 def print_hits(hits: Hits, *, header: bool) -> None:

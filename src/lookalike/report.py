@@ -61,9 +61,10 @@ def write_contact_sheet(
     queries = [hits.query for hits in results] if pictures is None else pictures
     shown = dict.fromkeys(path for path in (*queries, *(hit.path for hits in results for hit in hits)) if path)
     drawn = dict(zip(shown, in_parallel(_picture, shown), strict=True))
+    decisions: Sequence[Said | None] = said or [None] * len(results)
     rows = [
         _row(hits, path, lambda path: drawn.get(path or "", (None, "no file")), decided)
-        for hits, path, decided in zip(results, queries, said or [None] * len(results), strict=True)
+        for hits, path, decided in zip(results, queries, decisions, strict=True)
     ]
     page = (
         _templates().get_template("contact_sheet.html").render(title=title, rows=rows, notes=notes, version=__version__)

@@ -394,18 +394,19 @@ def _report(calibration: Calibration, gathered: _Gathered, items: int) -> Calibr
         len(np.unique(sample.units)),
         int(impostor.sum()),
         int(genuine.sum()),
-        _closest(sample, gathered.pictures.names, impostor),
+        _closest(sample, gathered.paths, impostor),
         gathered.skipped,
     )
 
 
-def _closest(sample: Sample, names: Sequence[str], impostor: Any) -> tuple[tuple[str, str, float], ...]:
+def _closest(sample: Sample, paths: Sequence[str], impostor: Any) -> tuple[tuple[str, str, float], ...]:
     """Return the closest pairs of different things, by cosine: if one is no such pair, a mark says so."""
-    vectors = sample.embeddings.vectors[: len(names)]
-    cosines = np.where(impostor[: len(names), : len(names)], vectors @ vectors.T, -np.inf)
-    best = np.argsort(-cosines, axis=None)[:_CLOSEST]
-    pairs = [divmod(int(place), len(names)) for place in best]
-    return tuple((names[i], names[j], float(cosines[i, j])) for i, j in pairs if np.isfinite(cosines[i, j]))
+    count = len(paths)
+    vectors = sample.embeddings.vectors[:count]
+    cosines = np.where(impostor[:count, :count], vectors @ vectors.T, -np.inf)
+    best = np.argsort(-cosines, axis=None, kind="stable")[:_CLOSEST]
+    pairs = [divmod(int(place), count) for place in best]
+    return tuple((paths[i], paths[j], float(cosines[i, j])) for i, j in pairs if np.isfinite(cosines[i, j]))
 
 
 def _fit_as_dict(calibration: Calibration, name: str) -> dict[str, Any]:
