@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ DEFAULT_TARGET = 0.01
 _ALL_METRICS = "*"
 _NAME = "calibration"
 _CLOSEST = 5
-_LARGEST_FILE = 64 << 20
+_LARGEST_FILE = 16 << 20
+_SEAL = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,27 +151,42 @@ def kept(gallery: Gallery) -> Calibration | None:
 
 
 def write(calibration: Calibration, output: Path) -> None:
-    """Write a calibration to a JSON file."""
+    """Write a calibration to a JSON file, sealed: rates that somebody changed by hand are not measured."""
+    data = calibration.as_dict()
     with replacing(output) as file:
-        file.write(json.dumps(calibration.as_dict(), allow_nan=False).encode())
+        file.write(json.dumps({**data, _SEAL: _sealed(data)}, allow_nan=False).encode())
 
 
 def read_calibration(file: str | os.PathLike[str]) -> Calibration:
-    """Read a calibration from a JSON file; raise InputError where it is none."""
+    """Read a calibration from a file of :func:`write`; raise InputError where it is none, or damaged."""
     path = Path(file).expanduser()
     try:
-        status = path.stat()
-        if reason := kind_of(status.st_mode):
-            raise InputError(f"cannot read a calibration from {path}: it is {reason}")
-        if status.st_size > _LARGEST_FILE:
-            raise InputError(f"cannot read a calibration from {path}: no calibration has {status.st_size:,} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read a calibration from {path}: {error}") from error
-    try:
+        data = _json_object(path)
+        seal = data.pop(_SEAL, None)
+        if "format" in data and seal != _sealed(data):
+            raise InputError("it was changed or damaged since it was written; `lookalike calibrate` writes a new one")
         return Calibration.from_dict(data)
     except LookalikeError as error:
         raise InputError(f"cannot read a calibration from {path}: {error}") from error
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        status = path.stat()
+        if reason := kind_of(status.st_mode):
+            raise InputError(f"it is {reason}")
+        if status.st_size > _LARGEST_FILE:
+            raise InputError(f"no calibration has {status.st_size:,} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is no JSON ({error})") from error
+    return data if isinstance(data, dict) else {}
+
+
+def _sealed(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def known_metric(name: str) -> str:
