@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.calibration.pairs import Floats, Ints
 from lookalike.calibration.rates import Rate
@@ -77,7 +79,7 @@ class AlarmTable:
         """
         best = self.at_size(size)
         order = np.argsort(-best, kind="stable")
-        weights = efron_weights(self.units, DRAWS, np.random.default_rng(0))[order]
+        weights = _resampled(self.units.tobytes())[order]
         passed = np.cumsum(weights, axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
         rows = (passed <= target).sum(axis=0)
         of_draws = best[order][np.minimum(rows, len(best) - 1)]
@@ -87,7 +89,7 @@ class AlarmTable:
         return (rate * len(self.best) + 1) / (len(self.best) + 1)
 
     def _shares(self, passed: Floats) -> Floats:
-        weights = efron_weights(self.units, DRAWS, np.random.default_rng(0))
+        weights = _resampled(self.units.tobytes())
         shares: Floats = (weights.T @ passed) / np.maximum(weights.sum(axis=0), 1e-9)[:, None]
         return shares
 
@@ -114,6 +116,12 @@ class AlarmTable:
 
 
 _CAUTION = 0.75
+
+
+@lru_cache(maxsize=16)
+def _resampled(units: bytes) -> NDArray[np.float32]:
+    """Return (Q, draws) how often each query comes when units are drawn anew; kept, since every hit asks for it."""
+    return efron_weights(np.frombuffer(units, np.int64), DRAWS, np.random.default_rng(0))
 
 
 def _spacing(ranked: Floats) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lookalike import registry
 from lookalike.calibration import Calibration
@@ -44,11 +45,7 @@ class Calibrated:
 
     def limits(self, items: int | None) -> tuple[float, float]:
         """Return the closeness from which on it is a match, and from which on it is at least unsure."""
-        fit = self.calibration.fits[self.calibration.decides]
-        if items is None:
-            return fit.threshold, fit.plug_in
-        alarms = self.calibration.alarms[self.calibration.decides]
-        return alarms.threshold(self.false_alarm_rate, items), alarms.plug_in(self.false_alarm_rate, items)
+        return _limits(self, items)
 
     def _evidence(self, metric: str, score: float, context: Context) -> Evidence:
         fit = self.calibration.fits.get(metric)
@@ -88,6 +85,16 @@ class Calibrated:
             f"{own.metric} {own.score:.4g} {how} {own.threshold:.4g}, the threshold of this pair for a {said} of "
             f"{percent(target)}: {seen}"
         )
+
+
+@lru_cache(maxsize=64)  # the same for all hits of a search
+def _limits(policy: Calibrated, items: int | None) -> tuple[float, float]:
+    decides = policy.calibration.decides
+    if items is None:
+        fit = policy.calibration.fits[decides]
+        return fit.threshold, fit.plug_in
+    alarms = policy.calibration.alarms[decides]
+    return alarms.threshold(policy.false_alarm_rate, items), alarms.plug_in(policy.false_alarm_rate, items)
 
 
 def _closeness(name: str, score: float, context: Context) -> float:
