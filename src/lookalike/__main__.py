@@ -36,7 +36,9 @@ def run(arguments: list[str]) -> int:
         click.echo(f"lookalike: {_printable(str(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("lookalike: interrupted; what was kept before is whole, and the same command goes on from there", err=True)
+        click.echo(
+            "lookalike: interrupted; what was kept before is whole, and the same command goes on from there", err=True
+        )
         return _INTERRUPTED
     except (BrokenPipeError, ReaderGone):
         # The reader went away (`lookalike list | head`): say nothing, and let Python not complain at exit either.
