@@ -122,7 +122,8 @@ def compare(
     part, found, built = _calibration_for(gallery, calibration, encoder)
     if found is not None and metric is not None:
         found = found.decided_by(metric)
-    images = (read(a), read(b))
+    first, second = in_parallel(read, (a, b))
+    images = (first, second)
     background = found.background if found is not None else None
     seen = list(in_parallel(lambda image: look(image, part, background), images))
     structure = compare_structure(*images)

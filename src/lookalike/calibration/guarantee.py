@@ -59,17 +59,17 @@ def disjoint_closeness(pairs: ScoredPairs, seed: int = 0) -> Floats:
     shuffled = rng.permutation(len(pairs))
     a, b = pairs.units[pairs.i[shuffled]], pairs.units[pairs.j[shuffled]]
     apart = a != b
-    both = np.stack([np.minimum(a, b)[apart], np.maximum(a, b)[apart]], axis=1)
-    keys, first = np.unique(
-        both, axis=0, return_index=True
-    )  # the first of a shuffled lot: one by lot for any two units
-    by_units = dict(zip(map(tuple, keys.tolist()), shuffled[apart][first].tolist(), strict=True))
-    order = rng.permutation(np.unique(both)).tolist()
+    low, high = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
+    count = int(pairs.units.max(initial=0)) + 1
+    # The first of a shuffled lot is one by lot for any two units.
+    keys, first = np.unique(low * count + high, return_index=True)
+    by_units = dict(zip(keys.tolist(), shuffled[apart][first].tolist(), strict=True))
+    order = rng.permutation(np.union1d(low, high)).tolist()
     chosen: list[int] = []
     while len(order) > 1:
         unit = order.pop()
         for place in range(len(order) - 1, -1, -1):
-            pair = by_units.get((min(unit, order[place]), max(unit, order[place])))
+            pair = by_units.get(min(unit, order[place]) * count + max(unit, order[place]))
             if pair is not None:
                 chosen.append(pair)
                 order.pop(place)
