@@ -104,6 +104,17 @@ def test_ssim_equals_scikit_image_at_every_size(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(found.map, want_map, atol=1e-6)
 
 
+def test_float32_is_as_good_on_small_pictures() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(300):
+        height, width = rng.integers(11, 90, 2)
+        low, high = (int(level) for level in rng.integers(0, 256, 2))
+        board = checkerboard(height, width, int(rng.integers(3, 30)), low, high)
+        noise = rng.normal(0, rng.choice([0, 2, 8]), board.shape).round()
+        a, b = eight_bits(board + noise), eight_bits(board - noise)
+        assert ssim(a, b, dtype=np.float32) == pytest.approx(ssim(a, b), abs=1e-6)
+
+
 def test_colours_are_compared_one_by_one_and_averaged() -> None:
     a = skimage.data.astronaut()[100:190, 150:270]
     b = noisy(a, 15)

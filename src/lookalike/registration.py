@@ -30,7 +30,7 @@ Matrix: TypeAlias = NDArray[np.float64]
 COMPARED_SIDE = 1024
 """The longest side, in pixels, at which two pictures are compared that had to be aligned."""
 
-_SIDES = (96, 256, 512)
+_COARSE, _FINE = 96, 256
 _LEAST_SIDE = 16
 _SOFT, _LOCAL, _NOISE = 0.7, 5.0, 3.0
 _FLAT = 0.01
@@ -73,18 +73,16 @@ def register(a: Image, b: Image) -> Registration:
     """
     first, second = _Pyramid(a), _Pyramid(b)
     most = min(first.longest, second.longest)
-    coarse, fine = (_Pair(first.level(min(side, most)), second.level(min(side, most))) for side in _SIDES[:2])
+    coarse, fine = (_Pair(first.level(min(side, most)), second.level(min(side, most))) for side in (_COARSE, _FINE))
     if problem := fine.problem():
         return Registration(False, f"no alignment found: {problem}")
     matrix = _best_start(coarse, fine)
-    pair = _matched(first, second, matrix, _SIDES[1])
+    pair = _matched(first, second, matrix)
     matrix = pair.refined(matrix)
     agreement, pixels = pair.agreement(matrix)
     if agreement < _chance(pixels):
         enough = f"{_chance(pixels):.2f} would be enough" if pixels else "they do not overlap"
         return Registration(False, f"no alignment found: best agreement {agreement:.2f}, {enough}")
-    if 2 * most > 3 * _SIDES[1]:
-        matrix = _matched(first, second, matrix, _SIDES[2]).refined(matrix)
     return _found(a, b, matrix, agreement, pixels / pair.a.plane.size)
 
 
@@ -167,7 +165,7 @@ class _Pyramid:
 
     def __init__(self, image: Image) -> None:
         self.longest = max(image.pixels.shape[:2])
-        pixels, self._into = _shrunk(image.pixels, min(self.longest, 2 * _SIDES[-1]))
+        pixels, self._into = _shrunk(image.pixels, min(self.longest, 2 * _FINE))
         self._luma = luma(pixels).astype(np.float32)
         self._levels: dict[int, _Level] = {}
 
@@ -220,10 +218,10 @@ class _Pair:
         return self.outer(_refined(self.a.plane, self.b.plane, self.inner(matrix)))
 
 
-def _matched(first: _Pyramid, second: _Pyramid, matrix: Matrix, side: int) -> _Pair:
-    """Return the two at sizes of at most ``side`` pixels at which ``matrix`` neither enlarges nor shrinks."""
+def _matched(first: _Pyramid, second: _Pyramid, matrix: Matrix) -> _Pair:
+    """Return the two at sizes at which ``matrix`` neither enlarges nor shrinks."""
     scale = _scale(matrix)
-    share = min(1.0, scale, side / first.longest, side * scale / second.longest)
+    share = min(1.0, scale, _FINE / first.longest, _FINE * scale / second.longest)
     return _Pair(first.level(round(first.longest * share)), second.level(round(second.longest * share / scale)))
 
 
