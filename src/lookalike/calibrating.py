@@ -173,8 +173,8 @@ def adapted(sample: Sample, background: Background | None, metrics: Sequence[str
         metric = registry.metric(name)
         found = closeness(metric, metric.matrix(vectors, vectors)).astype(np.float64)
         if background is not None:
-            levels = background.levels(metric, vectors, sample.labels)
-            found -= (levels[:, None] + levels[None]) / 2
+            levels = background.levels_against(metric, vectors, sample.labels, sample.labels)
+            found -= (levels + levels.T) / 2
         matrices[name] = found
     return matrices
 

@@ -101,8 +101,6 @@ def _above_level(name: str, one: Seen, others: Seen, background: Background) -> 
     metric = registry.metric(name)
     found = closeness(metric, metric.matrix(one.corrected, others.corrected)[0]).astype(np.float64)
     # Neither is measured against pictures of what the other is said to show: those are no strangers if it is a match.
-    known = {label: row for row, label in enumerate(dict.fromkeys(others.labels))}
-    repeated = np.repeat(one.corrected, len(known), axis=0)
-    of_one = background.levels(metric, repeated, list(known))[[known[label] for label in others.labels]]
+    of_one = background.levels_against(metric, one.corrected, others.labels)[0]
     of_others = background.levels(metric, others.corrected, others.labels)
     return np.asarray(found - (of_one + of_others) / 2)

@@ -115,15 +115,36 @@ class Background:
 
         A vector of the cohort itself is left out too: it is no stranger to itself.
         """
+        return _means_of_nearest(self._strangers(metric, vectors, without))
+
+    def levels_against(
+        self, metric: Metric, vectors: Float32, others: Sequence[str | None], own: Sequence[str | None] = ()
+    ) -> Floats:
+        """Return (N, M): the level of picture i, leaving out those labelled as what it is compared with, ``others[j]``.
+
+        And, where it is known, those labelled as itself, ``own[i]``. A decision knows the label of the item that a
+        picture is compared with, and a calibration both: were the like of j kept in when the level of i is taken, pairs
+        of known labels would seem further above it than pairs of unknown ones are.
+        """
+        strangers = self._strangers(metric, vectors, own)
+        levels = np.repeat(_means_of_nearest(strangers)[:, None], len(others), axis=1)
+        of_cohort, of_others = np.array(self.labels, object), np.array(others, object)
+        counts = min(NEAREST, strangers.shape[1])
+        nearest = np.argpartition(-strangers, counts - 1, axis=1)[:, :counts]
+        for label in dict.fromkeys(label for label in others if label is not None):
+            alike = of_cohort == label
+            # Only where some of the label are among the nearest does leaving them out change anything.
+            rows = np.flatnonzero(alike[nearest].any(axis=1))
+            if len(rows):
+                changed = _means_of_nearest(np.where(alike, -np.inf, strangers[rows]))
+                levels[np.ix_(rows, np.flatnonzero(of_others == label))] = changed[:, None]
+        return levels
+
+    def _strangers(self, metric: Metric, vectors: Float32, without: Sequence[str | None]) -> Floats:
+        """Return (N, C) closeness to the cohort; -inf where that is the picture itself or has its label."""
         found = closeness(metric, metric.matrix(vectors, self.vectors)).astype(np.float64)
         found[self._known(vectors, without)] = -np.inf
-        nearest = -np.sort(-found, axis=1)[:, :NEAREST]
-        counted = np.isfinite(nearest)
-        sums = np.where(counted, nearest, 0.0).sum(axis=1)
-        levels = sums / np.maximum(1, counted.sum(axis=1))
-        alone = ~counted.any(axis=1)  # all of the cohort is of its own kind: the others' level has to do
-        levels[alone] = np.median(levels[~alone]) if (~alone).any() else 0.0
-        return np.asarray(levels)
+        return np.asarray(found)
 
     def _known(self, vectors: Float32, without: Sequence[str | None]) -> NDArray[np.bool_]:
         itself = vectors @ self.vectors.T >= 1 - 1e-5
@@ -154,6 +175,17 @@ class Background:
             learned = QualityShift(unpacked(shift["weights"], dim), np.asarray(shift["usual"], np.float64))
         usual = None if data["usual"] is None else Usual(**data["usual"])
         return cls(unpacked(data["vectors"], dim), tuple(data["labels"]), learned, usual)
+
+
+def _means_of_nearest(found: Floats) -> Floats:
+    """Return (N,) the mean of the ``NEAREST`` largest of each row of (N, C); the others' median where it has none."""
+    nearest = -np.sort(-found, axis=1)[:, :NEAREST]
+    counted = np.isfinite(nearest)
+    sums = np.where(counted, nearest, 0.0).sum(axis=1)
+    levels = sums / np.maximum(1, counted.sum(axis=1))
+    alone = ~counted.any(axis=1)  # all of the cohort is of its own kind
+    levels[alone] = np.median(levels[~alone]) if (~alone).any() else 0.0
+    return np.asarray(levels)
 
 
 def packed(values: Float32) -> str:
