@@ -4,6 +4,7 @@
     read_file(path)     the bytes of one file, whole and of one moment
     read(source)        a picture: upright, sRGB, opaque
     thumbnail(image)    a small JPEG of it
+    drawing             heat, links and pages for people
 
 No name is trusted to tell what a file holds, and no header how much memory it takes.
 """
