@@ -42,6 +42,7 @@ _WIDE_PART, _DETAIL_PART = 0.3, 0.3
 _EDGE = 6.0  # how hard the edge of an ellipse is
 _SAME = 1e-3  # how far the mean of a map may lie from the embedding that it is
 _MOST_LINKS = 6
+_WEAKEST = 0.5  # a link that is weaker than this part of the strongest says little
 _LINK_SIDE = 1 / 7
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -246,15 +247,17 @@ def _links(a: _Features, b: _Features) -> tuple[Link, ...]:
     """Return the pairs of places that are each the other's most alike, strongest first, none beside another.
 
     Strength is the cosine of the finer features at the two places times what the deep ones add there to the cosine of
-    the pictures, relative to the most that any two places add.
+    the pictures, relative to the most that any two places add. At most six, none weaker than half of the strongest.
     """
     alike = _unit(_flat(a.fine)) @ _unit(_flat(b.fine)).T
     added = _flat(_enlarged(a.deep, *a.fine.shape[1:])) @ _flat(_enlarged(b.deep, *b.fine.shape[1:])).T
     strength = np.clip(alike * added / (added.max() if added.max() > 0 else 1.0), 0, 1)
     to_b, to_a = alike.argmax(axis=1).tolist(), alike.argmax(axis=0).tolist()
     mutual = [(i, j) for i, j in enumerate(to_b) if to_a[j] == i and strength[i, j] > 0]
+    least = _WEAKEST * max((strength[pair] for pair in mutual), default=0.0)
+    strong = [pair for pair in mutual if strength[pair] >= least]
     links: list[Link] = []
-    for i, j in sorted(mutual, key=lambda pair: -strength[pair]):
+    for i, j in sorted(strong, key=lambda pair: -strength[pair]):
         link = Link(_box(i, a.fine), _box(j, b.fine), float(strength[i, j]))
         if not any(_overlap(link.a, other.a) or _overlap(link.b, other.b) for other in links):
             links.append(link)
