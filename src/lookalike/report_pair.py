@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lookalike.errors import ConfigError, InputError
@@ -28,6 +29,7 @@ from lookalike.images.drawing import (
     overlaid,
     size_within,
 )
+from lookalike.metrics.ssim_windows import RADIUS, WINDOW
 from lookalike.registration import StructuralComparison, align
 from lookalike.tables import check_output, replacing
 from lookalike.types import (
@@ -116,12 +118,12 @@ def in_common(a: Image, b: Image, structure: StructuralComparison) -> Common | N
         return None
     side = min(_COMMON_SIDE, max(a.pixels.shape))
     width, height = size_within(a.pixels.shape, side, side)
-    if structure.aligned:
-        smaller = _reframed(structure.registration, a.pixels.shape[1] / width, a.pixels.shape[0] / height)
-        laid, mask = align(b, smaller, (height, width))
-    else:
-        laid, mask = averaged(b.pixels, width, height), np.ones((height, width), np.bool_)
-    return Common(averaged(a.pixels, width, height), laid, mask, averaged(structure.structural.map, width, height))
+    small = averaged(_of_whole_windows(structure.structural.map, structure.mask), width, height)
+    pixels = averaged(a.pixels, width, height)
+    if not structure.aligned:
+        return Common(pixels, averaged(b.pixels, width, height), np.ones((height, width), np.bool_), small)
+    smaller = _reframed(structure.registration, a.pixels.shape[1] / width, a.pixels.shape[0] / height)
+    return Common(pixels, *align(b, smaller, (height, width)), small)
 
 
 def write_explanation(output: Path, view: PairView) -> None:
@@ -175,8 +177,8 @@ def _heat_caption(explanation: Explanation) -> str:
     told = "The brighter a region, the more of the likeness it carries."
     if not links:
         return f"{told} No links between regions: the encoder tells none."
-    strengths = ", ".join(f"{number}: {link.strength:.2f}" for number, link in enumerate(links, 1))
-    return f"{told} Boxes of one number answer each other, the strongest first; strength {strengths}."
+    strengths = ", ".join(f"{link.strength:.2f}" for link in links)
+    return f"{told} Boxes of one number answer each other, the strongest first: {strengths}."
 
 
 def _difference_caption(top: float) -> str:
@@ -212,10 +214,18 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.2g} %" if rate < 0.0995 else f"{100 * rate:.0f} %"
 
 
-def _name(name: str) -> str:
-    """Return a name that is safe to show; the middle of a very long one is left out."""
-    shown, half = display_path(name), _LONGEST_NAME // 2
-    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:half]} ... {shown[-half:]}"
+def _shown(text: str, longest: int = 1000) -> str:
+    """Return text that is safe to show; the middle of a very long one is left out."""
+    shown, half = display_path(text), longest // 2
+    return shown if len(shown) <= longest else f"{shown[:half]} ... {shown[-half:]}"
+
+
+def _names(view: PairView) -> list[str]:
+    return [_shown(name, _LONGEST_NAME) for name in view.names]
+
+
+def _cells(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[_shown(cell, _LONGEST_NAME) for cell in row] for row in rows]
 
 
 # What is shown, in pictures
@@ -283,6 +293,17 @@ def _differences(common: Common) -> tuple[_Figure, float]:
     return _figure(fitted(structure, *_FRAME), fitted(shown, *_FRAME)), top
 
 
+def _of_whole_windows(found: Float32, mask: NDArray[np.bool_] | None) -> Float32:
+    """Return the map with 1 where a window reaches out of the mask: there it tells of the edge, and does not count."""
+    if mask is None:
+        return found
+    whole: NDArray[np.bool_] = mask
+    for axis in (0, 1):
+        wider = np.pad(whole, [(RADIUS, RADIUS) if axis == padded else (0, 0) for padded in (0, 1)], mode="edge")
+        whole = np.asarray(sliding_window_view(wider, WINDOW, axis=axis).all(axis=-1))
+    return np.where(whole, found, np.float32(1))
+
+
 def _reframed(registration: Registration, across: float, down: float) -> Registration:
     """Return the registration for an a that is so many times narrower and lower."""
     assert registration.matrix is not None
@@ -297,17 +318,17 @@ def _reframed(registration: Registration, across: float, down: float) -> Registr
 
 def _png(view: PairView) -> bytes:
     page = Page(_WIDTH, _MARGIN)
-    for letter, name in zip("ab", view.names, strict=True):
-        page.text(f"{letter}: {_name(name)}", 20)
+    for letter, name in zip("ab", _names(view), strict=True):
+        page.text(f"{letter}: {name}", 20)
     page.space(14)
     words, color = _WORDS[view.decision.verdict]
-    page.banner(words, view.decision.reason, color)
+    page.banner(words, _shown(view.decision.reason), color)
     page.space(24)
     _draw(page, _plain(view))
     page.text("a on the left, b on the right", 16, SOFT)
     _heading(page, "Where they are alike")
     if view.explanation is None:
-        page.text(f"No heat and no links: {view.unexplained}.", 18)
+        page.text(f"No heat and no links: {_shown(view.unexplained)}.", 18)
     else:
         _draw(page, _explained(view, view.explanation))
         page.scale("viridis", *_HEAT_ENDS)
@@ -319,15 +340,15 @@ def _png(view: PairView) -> bytes:
         page.scale("inferno", *_DIFFERENCE_ENDS)
         page.text(_difference_caption(top), 18, SOFT)
         page.space(8)
-    page.text(_structure_line(view), 18)
-    page.text(_alignment_line(view.registration), 18)
+    page.text(_shown(_structure_line(view)), 18)
+    page.text(_shown(_alignment_line(view.registration)), 18)
     _heading(page, "What each metric says")
-    page.table(_evidence(view.decision), (300, 140, 140, 210, 218), "<>>><")
+    page.table(_cells(_evidence(view.decision)), (300, 140, 140, 210, 218), "<>>><")
     _heading(page, "The pictures")
-    page.table(_qualities(view), (80, 150, 110, 100, 130, 130, 260), "<>>>>><")
+    page.table(_cells(_qualities(view)), (80, 150, 110, 100, 130, 130, 260), "<>>>>><")
     page.space(16)
     for line in (f"Calibration: {view.calibration}", *view.notes):
-        page.text(line, 18)
+        page.text(_shown(line), 18)
     page.space(12)
     page.text("Made by lookalike.", 16, SOFT)
     return page.png()
@@ -343,7 +364,7 @@ def _draw(page: Page, figure: _Figure) -> None:
     paper = np.full((figure.height, figure.width, 3), 255, np.uint8)
     for pixels, (left, top, width, height) in zip(figure.pictures, figure.places, strict=True):
         paper[int(top) : int(top + height), int(left) : int(left + width)] = pixels
-    page.picture(marked(paper, figure.marks))
+    page.picture(marked(paper, figure.marks) if figure.marks else paper)
     page.space(figure.height + 12)
 
 
@@ -361,22 +382,22 @@ def _html(view: PairView) -> bytes:
     words, color = _WORDS[view.decision.verdict]
     differences, top = (None, 0.0) if view.common is None else _differences(view.common)
     page = environment.get_template("comparison.html").render(
-        names=[_name(name) for name in view.names],
+        names=_names(view),
         verdict=words,
         color=color,
-        reason=display_path(view.decision.reason),
+        reason=_shown(view.decision.reason),
         plain=_svg(_plain(view)),
         explained=_svg(_explained(view, view.explanation)) if view.explanation else None,
         heat_caption=_heat_caption(view.explanation) if view.explanation else "",
-        unexplained=display_path(view.unexplained),
+        unexplained=_shown(view.unexplained),
         differences=_svg(differences) if differences else None,
         difference_caption=_difference_caption(top),
-        structure=display_path(_structure_line(view)),
-        alignment=display_path(_alignment_line(view.registration)),
-        evidence=_safe(_evidence(view.decision)),
-        qualities=_safe(_qualities(view)),
-        calibration=display_path(view.calibration),
-        notes=[display_path(note) for note in view.notes],
+        structure=_shown(_structure_line(view)),
+        alignment=_shown(_alignment_line(view.registration)),
+        evidence=_cells(_evidence(view.decision)),
+        qualities=_cells(_qualities(view)),
+        calibration=_shown(view.calibration),
+        notes=[_shown(note) for note in view.notes],
         scales=[("viridis", *_HEAT_ENDS), ("inferno", *_DIFFERENCE_ENDS)],
         color_maps=COLOR_MAPS,
     )
@@ -392,7 +413,3 @@ def _svg(figure: _Figure) -> dict[str, object]:
         "pictures": list(zip(sources, figure.places, strict=True)),
         "marks": figure.marks[::-1],  # the strongest is drawn last, on top
     }
-
-
-def _safe(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[display_path(cell) for cell in row] for row in rows]

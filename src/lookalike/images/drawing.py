@@ -167,7 +167,7 @@ class Page:
         lines = wrapped(text, small, self.inner - 2 * pad)
         height = 2 * pad + _line(large) + _line(small) * len(lines)
         self._reach(height)
-        place = (self.margin, self.y, self.margin + self.inner, self.y + height)
+        place = (self.margin, self.y, self.margin + self.inner - 1, self.y + height)
         self._draw.rounded_rectangle(place, 10, color)
         self.y += pad
         self._write([title], self.margin + pad, large, PAPER, bold=True)
@@ -184,7 +184,7 @@ class Page:
             cells = [wrapped(cell.lstrip("✓✗ "), size, width) for cell, width in zip(row, widths, strict=True)]
             height = _line(size) * max(map(len, cells)) + 10
             self._reach(height)
-            self._draw.line((self.margin, self.y, self.margin + self.inner, self.y), RULE, 1)
+            self._draw.line((self.margin, self.y, self.margin + self.inner - 1, self.y), RULE, 1)
             self.y += 5
             left = self.margin
             for cell, lines, width, side in zip(row, cells, widths, aligned, strict=True):
