@@ -27,7 +27,7 @@ from lookalike.types import Embeddings
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools" / "free_photos.csv"
 OUTPUT = ROOT / "src" / "lookalike" / "data"
-TARGET = 0.01
+TARGET = 0.001
 
 
 def main() -> int:

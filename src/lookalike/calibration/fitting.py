@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lookalike.calibration.guarantee import Guarantee, guarantee
+from lookalike.calibration.guarantee import Guarantee, clopper_pearson_upper, guarantee
 from lookalike.calibration.pairs import ScoredPairs
 from lookalike.calibration.rates import Rate, RateTable, checked_target
 from lookalike.calibration.resampling import spread
@@ -92,7 +92,7 @@ def fit_from(
         threshold,
         min(threshold, table.plug_in(target)),
         Rate(float(table.estimate[row]), float(table.low[row]), float(table.high[row])),
-        None if of_genuine is None else _complement(of_genuine.at(threshold)),
+        None if of_genuine is None or genuine is None else _missed(of_genuine.at(threshold), genuine.unit_count),
         table,
         of_genuine,
         guarantee(impostors, threshold, target, seed),
@@ -133,5 +133,6 @@ def _refusal(impostors: ScoredPairs, table: RateTable, target: float) -> str:
     )
 
 
-def _complement(rate: Rate) -> Rate:
-    return Rate(1 - rate.estimate, 1 - rate.high, 1 - rate.low)
+def _missed(passed: Rate, units: int) -> Rate:
+    """Return the rate of those below; that no unit was below does not prove that none ever is (the rule of three)."""
+    return Rate(1 - passed.estimate, 1 - passed.high, max(1 - passed.low, clopper_pearson_upper(0, units)))
