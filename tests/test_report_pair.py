@@ -148,6 +148,7 @@ def test_the_page_says_all_that_is_known(tmp_path: Path) -> None:
 
 def test_at_most_six_links_are_drawn_with_their_numbers_on_both_sides(tmp_path: Path) -> None:
     page = html_of(full(noise(6, 8), noise(6, 8, 1)), tmp_path)
+    assert "strongest first: 0.90, 0.80, 0.70, 0.60, 0.50, 0.40." in page.text
     assert len(page.of("text")) == 12
     assert len(page.of("line")) == 12  # each with its outline
     first = [rect for rect in page.of("rect") if rect.get("stroke") == "#e69f00"]
