@@ -183,8 +183,9 @@ def _heat_caption(explanation: Explanation) -> str:
 
 def _difference_caption(top: float) -> str:
     return (
-        "Left, over a: where the structure differs (1 - SSIM), in windows that both fill. Right: the absolute difference of the two, where the "
-        f"brightest is {top:.0f} of 255 levels and more; plain grey is where only one has pixels."
+        "Left, over a: where the structure differs (1 - SSIM), in windows that both fill. Right: the absolute "
+        f"difference of the two, where the brightest is {top:.0f} of 255 levels and more; plain grey is where only "
+        "one has pixels."
     )
 
 
