@@ -239,6 +239,7 @@ def search(
     metavar="NAME",
     help="Which encoder, where -g and --calibration say none.  [default: efficientnet-lite0]",
 )
+@click.option("--explain", metavar="FILE", type=click.Path(), help="Draw why, to a .png or a self-contained .html.")
 @json_option
 def compare(
     a: str,
@@ -247,6 +248,7 @@ def compare(
     calibration: str | None,
     metric: str | None,
     encoder: str | None,
+    explain: str | None,
     as_json: bool,
 ) -> None:
     """Tell whether two pictures show the same thing, by every metric, and why.
@@ -263,10 +265,18 @@ def compare(
     """
     from lookalike import wording
     from lookalike.apps.compare import compare as run
+    from lookalike.apps.compare import write_why
+    from lookalike.report_pair import ENDINGS
+    from lookalike.tables import check_output
 
     if gallery and calibration:
         raise click.UsageError("the calibration is that of --gallery or that of --calibration: one of the two")
+    if explain:
+        check_output(Path(explain), *ENDINGS)
     result = run(a, b, gallery=gallery, calibration=calibration, metric=metric, encoder=encoder)
+    if explain:
+        write_why(result, Path(explain))
+        click.echo(f"explanation: {safe(explain)}", err=True)
     if as_json:
         return print_json(result.as_dict())
     print_lines(wording.comparison(result))

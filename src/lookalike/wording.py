@@ -36,7 +36,7 @@ def comparison(found: Comparison) -> list[str]:
         "",
         *(f"quality: {remark}" for remark in found.remarks),
         f"structure: {found.structure.reason}{_alignment(found.structure.registration)}",
-        f"calibration: {_origin(found.calibration, found.built_in)}",
+        f"calibration: {found.origin}",
     ]
 
 
@@ -47,19 +47,10 @@ def _evidence(one: Evidence) -> tuple[str, ...]:
 def _alignment(registration: Registration) -> str:
     if registration.shift is None:
         return ""
-    x, y = registration.shift
+    x, y = (round(side, 1) + 0.0 for side in registration.shift)  # no -0.0
     return (
         f"; b lies on a by a shift of {x:.1f}, {y:.1f} pixels, a rotation of {registration.rotation:.1f} degrees and "
         f"a scale of {registration.scale:.3f}, with an agreement of {registration.agreement:.2f}"
-    )
-
-
-def _origin(calibration: Calibration | None, built_in: bool) -> str:
-    if calibration is None:
-        return "none"
-    made_on = f"made on {calibration.source}, {calibration.created}"
-    return (
-        f"the one that comes with lookalike, which knows nothing of your pictures; {made_on}" if built_in else made_on
     )
 
 

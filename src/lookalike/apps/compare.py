@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lookalike.calibration import Calibration
 from lookalike.calibration.builtin import built_in
 from lookalike.deciding import METRICS, Seen, look, scores_of
 from lookalike.errors import SpaceMismatch
+from lookalike.explain import explain
 from lookalike.gallery import Gallery
 from lookalike.images import read
 from lookalike.pipeline import in_parallel
@@ -22,7 +24,9 @@ from lookalike.policies.calibrated import Calibrated
 from lookalike.policies.uncalibrated import Uncalibrated
 from lookalike.protocols import Encoder, Policy
 from lookalike.registration import StructuralComparison, compare_structure
+from lookalike.report_pair import ENDINGS, PairView, in_common, write_explanation
 from lookalike.restoration import excess
+from lookalike.tables import check_output
 from lookalike.types import Decision, Evidence, Image, ImageSource, Quality
 
 # Beyond these lies one photo in a hundred.
@@ -36,7 +40,8 @@ class Comparison:
     """Two pictures, their scores by every metric, the verdict, and what it rests on.
 
     A score is None where the metric cannot be had (SSIM of pictures that cannot be aligned). ``calibration`` is what
-    the verdict was made by, None where there is none; ``built_in`` tells whether it came with lookalike.
+    the verdict was made by, None where there is none; ``built_in`` tells whether it came with lookalike. ``encoder`` is
+    what looked at the pictures.
     """
 
     a: Image
@@ -47,6 +52,7 @@ class Comparison:
     structure: StructuralComparison
     calibration: Calibration | None
     built_in: bool
+    encoder: Encoder
 
     @property
     def verdict(self) -> str:
@@ -86,6 +92,16 @@ class Comparison:
             "structure": self.structure.reason,
             "calibration": self._calibration(),
         }
+
+    @property
+    def origin(self) -> str:
+        """By which calibration the verdict is, in one phrase."""
+        if self.calibration is None:
+            return "none"
+        made_on = f"made on {self.calibration.source}, {self.calibration.created}"
+        if self.built_in:
+            return f"the one that comes with lookalike, which knows nothing of your pictures; {made_on}"
+        return made_on
 
     def _calibration(self) -> dict[str, Any] | None:
         if self.calibration is None:
@@ -134,7 +150,33 @@ def compare(
     named = {**scores, **_raw(seen), "ssim": None, "ms_ssim": structure.ms_ssim}
     if structure.structural is not None:
         named["ssim"] = structure.structural.score
-    return Comparison(*images, named, decision, qualities, structure, found, built)
+    return Comparison(*images, named, decision, qualities, structure, found, built, part)
+
+
+def write_why(found: Comparison, output: Path) -> None:
+    """Draw why the two are alike, or not: a .png, or a self-contained .html, by the ending of ``output``.
+
+    Shows which regions answer which, the evidence, and where they can be laid on each other the SSIM map and the
+    difference.
+    """
+    check_output(output, *ENDINGS)
+    write_explanation(
+        output,
+        PairView(
+            (found.a.source, found.b.source),
+            (found.a, found.b),
+            found.decision,
+            found.quality,
+            found.structure.registration,
+            found.structure.reason,
+            found.origin,
+            in_common(found.a, found.b, found.structure),
+            found.scores["ssim"],
+            found.scores["ms_ssim"],
+            explain(found.a, found.b, found.encoder),
+            notes=found.remarks,
+        ),
+    )
 
 
 def _calibration_for(
