@@ -128,7 +128,7 @@ def test_the_report_is_as_documented_and_its_rates_are_those_of_the_pairs(cli: C
     passed = float((impostors >= cosine["threshold"] - 1e-6).mean())
     assert cosine["false_positive_rate"]["low"] <= passed <= 0.05
     missed = float((genuine < cosine["threshold"] - 1e-6).mean())
-    assert cosine["false_negative_rate"]["estimate"] == pytest.approx(missed, abs=0.02)
+    assert cosine["false_negative_rate"]["estimate"] == pytest.approx(missed, abs=0.03)  # one in 36 at the least
     # On unit vectors the Euclidean distance is cosine on another scale.
     assert report["metrics"]["euclidean"]["threshold"] == pytest.approx((2 - 2 * cosine["threshold"]) ** 0.5, abs=1e-3)
     closest = report["closest_different"]
@@ -370,6 +370,20 @@ def test_a_pairs_file_with_bad_rows_goes_on_without_their_pictures_and_reports_t
     ran = cli("calibrate", "--pairs", file, "--fixed", "--target-fpr", 0.05)
     assert "skipped" in ran.err
     assert "gone.png" in ran.err
+
+
+def test_labelled_pictures_that_cannot_be_used_are_reported(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "labelled"
+    shutil.copytree(indexed, folder)
+    (folder / "l00" / "text.png").write_text("a text")
+    save(np.full((32, 32, 3), 255, np.uint8), folder / "l01" / "white.png")
+    save(picture(1), folder / "nameless.png")
+    report = strict(cli("calibrate", "--labels", folder, "--fixed", "--target-fpr", 0.05, "--json"))
+    reasons = {Path(line["path"]).name: line["reason"] for line in report["skipped"]}
+    assert set(reasons) == {"text.png", "white.png", "nameless.png"}
+    assert "all white" in reasons["white.png"]
+    assert "label" in reasons["nameless.png"]
+    assert report["pictures"] == LABELS * EACH
 
 
 def test_a_wrong_header_is_refused_with_the_columns_that_it_needs(cli: Cli, indexed: Path, tmp_path: Path) -> None:

@@ -278,7 +278,8 @@ def test_a_damaged_calibration_is_refused_with_its_name_and_the_way_out(
             out.write(content or b"")
             if content is None:
                 out.truncate(1 << 32)  # a hole: no byte of it is on the disk
-        assert refused(cli("compare", *pair, "--calibration", file), "broken.json"), kind
+        word = "4,294,967,296 bytes" if content is None else "calibration"
+        assert refused(cli("compare", *pair, "--calibration", file), "broken.json", word), kind
     file.unlink()
     assert refused(cli("compare", *pair, "--calibration", file), "broken.json", "No such file")
     file.mkdir()
@@ -490,6 +491,58 @@ def test_an_open_gallery_stays_open(counting: fakes.Counting, calibrated: Path, 
         for _ in range(2):
             assert lookalike.compare(*pair, gallery=gallery).verdict == "match"
         assert gallery.count() == 72
+        with pytest.raises(lookalike.errors.SpaceMismatch, match="second"):
+            lookalike.compare(*pair, gallery=gallery, encoder="second")
+
+
+# What explains it
+
+
+@pytest.mark.parametrize("name", ["why.png", "why.html"])
+def test_the_explanation_is_drawn_beside_the_answer(
+    cli: Cli, counting: fakes.Counting, calibrated: Path, pair: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    why = tmp_path / name
+    way = ("compare", *pair, "--calibration", calibrated / "c.json", "--json")
+    ran = cli(*way, "--explain", why)
+    assert strict(ran) == strict(cli(*way))
+    assert name in ran.err
+    if name.endswith(".png"):
+        with PIL.Image.open(why) as drawn:
+            assert drawn.format == "PNG"
+            assert min(drawn.size) > 500
+    else:
+        page = why.read_text()
+        for words in ("Match", strict(ran)["reason"], "cosine", "24 labels"):
+            assert words in page
+        assert "https://" not in page
+        assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_pair_that_cannot_be_judged_or_aligned_is_drawn_too(
+    cli: Cli, counting: fakes.Counting, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    black = save(np.zeros((32, 32, 3), np.uint8), tmp_path / "black.png")
+    tiny = save(np.full((2, 2, 3), 90, np.uint8), tmp_path / "tiny.png")
+    wide = save(picture(103, 0, 64)[:20], tmp_path / "wide.png")
+    for number, (a, b) in enumerate([(black, black), (black, pair[0]), (tiny, pair[0]), (wide, pair[0])]):
+        why = tmp_path / f"{number}.html"
+        assert strict(cli("compare", a, b, "--encoder", "counting", "--explain", why, "--json"))
+        assert why.read_text().rstrip().endswith("</html>")
+
+
+def test_an_explanation_never_takes_the_place_of_a_picture(
+    cli: Cli, counting: fakes.Counting, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = pair[0].read_bytes()
+    for output, word in (
+        (pair[0], "one of the two pictures"),
+        (tmp_path / "why.jpg", ".png"),
+        (tmp_path / "no" / "why.png", "folder"),
+        (tmp_path, ".html"),
+    ):
+        assert refused(cli("compare", *pair, "--encoder", "counting", "--explain", output), word)
+    assert pair[0].read_bytes() == before
 
 
 def test_the_default_encoder_tells_a_photo_from_another(shipped_photos: Path, tmp_path: Path) -> None:
