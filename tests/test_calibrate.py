@@ -237,7 +237,7 @@ def test_the_printed_report_keeps_estimates_and_guarantees_apart_and_its_hints_c
         "cosine decides, at a false positive rate of 5 % a pair",
         "estimated: ",
         "guaranteed: with 95 % confidence, by 12 pairs that share nothing",
-        "5 % takes 59 such pairs",
+        "5 % takes 72 such pairs",
         "learned: ",
         "at a false alarm rate of 5 % a query among 72 items",
     ):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lookalike.calibration.guarantee import Guarantee, clopper_pearson_upper, guarantee
-from lookalike.calibration.pairs import ScoredPairs
-from lookalike.calibration.rates import Rate, RateTable, checked_target
+from lookalike.calibration.guarantee import Guarantee, guarantee
+from lookalike.calibration.kept import number
+from lookalike.calibration.pairs import AT_MOST_PICTURES, ScoredPairs
+from lookalike.calibration.rates import LOOSEST, Rate, RateTable, checked_target
 from lookalike.calibration.resampling import spread
 from lookalike.errors import InputError
 
@@ -33,7 +34,6 @@ class Fit:
     rate: Rate
     missed: Rate | None
     impostors: RateTable
-    genuine: RateTable | None
     guaranteed: Guarantee
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,7 +45,6 @@ class Fit:
             "rate": list(self.rate),
             "missed": None if self.missed is None else list(self.missed),
             "impostors": self.impostors.as_dict(),
-            "genuine": None if self.genuine is None else self.genuine.as_dict(),
             "guaranteed": self.guaranteed.as_dict(),
         }
 
@@ -53,14 +52,13 @@ class Fit:
     def from_dict(cls, data: Mapping[str, Any]) -> Fit:
         """Return the fit of such an object."""
         return cls(
-            data["target"],
-            data["threshold"],
-            data["plug_in"],
-            Rate(*data["rate"]),
-            None if data["missed"] is None else Rate(*data["missed"]),
+            checked_target(data["target"]),
+            number(data["threshold"]),
+            number(data["plug_in"]),
+            _rate(data["rate"]),
+            None if data["missed"] is None else _rate(data["missed"]),
             RateTable.from_dict(data["impostors"]),
-            None if data["genuine"] is None else RateTable.from_dict(data["genuine"]),
-            Guarantee(**data["guaranteed"]),
+            Guarantee.from_dict(data["guaranteed"]),
         )
 
 
@@ -86,15 +84,13 @@ def fit_from(
     if row is None or not _many_enough(impostors, target):
         raise InputError(_refusal(impostors, table, target))
     threshold = float(table.closeness[row])
-    of_genuine = RateTable.of(spread(genuine, seed, carried=False)) if genuine is not None and len(genuine) else None
     return Fit(
         target,
         threshold,
         min(threshold, table.plug_in(target)),
         Rate(float(table.estimate[row]), float(table.low[row]), float(table.high[row])),
-        None if of_genuine is None or genuine is None else _missed(of_genuine.at(threshold), genuine.unit_count),
+        _missed(genuine, threshold, seed) if genuine is not None and len(genuine) else None,
         table,
-        of_genuine,
         guarantee(impostors, threshold, target, seed),
     )
 
@@ -119,20 +115,37 @@ def _many_enough(impostors: ScoredPairs, target: float) -> bool:
 
 def _refusal(impostors: ScoredPairs, table: RateTable, target: float) -> str:
     smallest = max(table.smallest_target(), _ODD_ONE / impostors.pictures, FEWEST_PAIRS / len(impostors))
-    pictures = max(
-        math.ceil(_ODD_ONE / target),
-        math.ceil(impostors.pictures * math.sqrt(FEWEST_PAIRS / (len(impostors) * target))),
+    times = max(
+        table.growth(target),
+        _ODD_ONE / (target * impostors.pictures),
+        math.sqrt(FEWEST_PAIRS / (len(impostors) * target)),
     )
-    # An interval's width falls with the root of the number of units, in proportion to the rate.
-    units = max(FEWEST_UNITS, math.ceil(impostors.unit_count * max(1.0, (table.smallest_target() / target)) ** 2))
+    pictures, units = (math.ceil(times * many) for many in (impostors.pictures, impostors.unit_count))
     return (
         f"{len(impostors)} pairs of different things ({impostors.pictures} pictures of {impostors.unit_count} labels) "
-        f"cannot support a false positive rate of {target:g}: the smallest they can promise is about {smallest:.2g}; "
-        f"for {target:g} about {max(pictures, impostors.pictures)} pictures of "
-        f"{max(units, impostors.unit_count)} labels are needed"
+        f"cannot support a false positive rate of {target:g}: {_smallest(smallest)}; "
+        f"for {target:g} about {pictures} pictures of {units} labels are needed{_too_many(pictures)}"
     )
 
 
-def _missed(passed: Rate, units: int) -> Rate:
-    """Return the rate of those below; that no unit was below does not prove that none ever is (the rule of three)."""
-    return Rate(1 - passed.estimate, 1 - passed.high, max(1 - passed.low, clopper_pearson_upper(0, units)))
+def _smallest(rate: float) -> str:
+    if rate >= LOOSEST:
+        return f"the smallest they can promise is not even {LOOSEST}"
+    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return f"the smallest they can promise is about {math.ceil(rate / step) * step:.2g}"
+
+
+def _too_many(pictures: int) -> str:
+    if pictures <= AT_MOST_PICTURES:
+        return ""
+    return f", more than the {AT_MOST_PICTURES} that a calibration looks at"
+
+
+def _missed(genuine: ScoredPairs, threshold: float, seed: int) -> Rate:
+    """Return the rate of those that are no closer than the threshold: of far pairs seen as close ones."""
+    far = ScoredPairs(genuine.i, genuine.j, -genuine.closeness, genuine.units)
+    return RateTable.of(spread(far, seed)).at(-threshold)
+
+
+def _rate(values: Sequence[Any]) -> Rate:
+    return Rate(*map(number, values))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 
+from lookalike.calibration.kept import number, whole_numbers
 from lookalike.calibration.pairs import Floats, ScoredPairs
 
 CONFIDENCE = 0.95
@@ -20,7 +23,7 @@ class Guarantee:
 
     Holds for units drawn like these, each taken alike. ``smallest`` is the least rate that so many pairs can prove at
     any threshold; ``rate`` is 1 where the threshold is too loose for a proof. ``pairs_needed`` is how many disjoint
-    pairs the target would take.
+    pairs the target would take at least, none of which passes.
     """
 
     rate: float
@@ -32,6 +35,12 @@ class Guarantee:
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Guarantee:
+        """Return the guarantee of such an object."""
+        pairs, needed = whole_numbers([data["disjoint_pairs"], data["pairs_needed"]]).tolist()
+        return cls(number(data["rate"]), number(data["smallest"]), pairs, needed, number(data["confidence"]))
 
 
 def guarantee(pairs: ScoredPairs, threshold: float, target: float, seed: int = 0) -> Guarantee:
@@ -60,16 +69,16 @@ def disjoint_closeness(pairs: ScoredPairs, seed: int = 0) -> Floats:
     a, b = pairs.units[pairs.i[shuffled]], pairs.units[pairs.j[shuffled]]
     apart = a != b
     low, high = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
-    count = int(pairs.units.max(initial=0)) + 1
+    base = int(pairs.units.max(initial=0)) + 1
     # The first of a shuffled lot is one by lot for any two units.
-    keys, first = np.unique(low * count + high, return_index=True)
+    keys, first = np.unique(low * base + high, return_index=True)
     by_units = dict(zip(keys.tolist(), shuffled[apart][first].tolist(), strict=True))
     order = rng.permutation(np.union1d(low, high)).tolist()
     chosen: list[int] = []
     while len(order) > 1:
         unit = order.pop()
         for place in range(len(order) - 1, -1, -1):
-            pair = by_units.get(min(unit, order[place]) * count + max(unit, order[place]))
+            pair = by_units.get(min(unit, order[place]) * base + max(unit, order[place]))
             if pair is not None:
                 chosen.append(pair)
                 order.pop(place)
@@ -108,4 +117,9 @@ def _places(m: int) -> list[int]:
 
 
 def _needed(target: float) -> int:
-    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-target))
+    """Return how many disjoint pairs prove ``target`` if none of them passes: each place has its share of the error."""
+    for places in count(1):
+        pairs = math.ceil(math.log((1 - CONFIDENCE) / places) / math.log1p(-target))
+        if len(_places(pairs)) <= places:
+            break
+    return pairs

@@ -15,6 +15,7 @@ from lookalike.protocols import Metric
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_FEW = 8
 AT_MOST_PICTURES = 1200
 """How many pictures a calibration looks at: of more, whole units are drawn. 720,000 pairs tell all there is to tell."""
 
@@ -45,17 +46,20 @@ class ScoredPairs:
     def __post_init__(self) -> None:
         if not len(self.i) == len(self.j) == len(self.closeness):
             raise InputError(f"pairs need i, j and closeness: got {len(self.i)}, {len(self.j)}, {len(self.closeness)}")
+        numbers = np.concatenate([self.i, self.j])
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self.units):
+            raise InputError(f"pairs name pictures 0 to {len(self.units) - 1}, got {numbers.min()} to {numbers.max()}")
         if not np.isfinite(self.closeness).all():
             raise InputError("the closeness of a pair is a number, got NaN or infinity")
         order = np.argsort(-self.closeness, kind="stable")
-        for name in ("i", "j", "closeness"):
-            object.__setattr__(self, name, getattr(self, name)[order])
+        for name, dtype in (("i", np.int64), ("j", np.int64), ("closeness", np.float64)):
+            object.__setattr__(self, name, getattr(self, name)[order].astype(dtype))
 
     @classmethod
     def of_matrix(cls, closeness: NDArray[Any], mask: NDArray[np.bool_], units: Ints) -> ScoredPairs:
         """Return the pairs above the diagonal of (n, n) ``closeness`` for which ``mask`` (n, n) is true."""
         i, j = np.nonzero(np.triu(mask, 1))
-        return cls(i.astype(np.int64), j.astype(np.int64), closeness[i, j].astype(np.float64), units)
+        return cls(i, j, closeness[i, j], units)
 
     def __len__(self) -> int:
         return len(self.i)
@@ -82,16 +86,19 @@ def numbered(names: Sequence[Any]) -> Ints:
 
 
 def drawn(units: Ints, at_most: int = AT_MOST_PICTURES, seed: int = 0) -> Ints:
-    """Return the numbers of at most ``at_most`` pictures, ascending: whole units by lot, all where they are few."""
+    """Return the numbers of at most ``at_most`` pictures, ascending: whole units by lot, all where they are few.
+
+    Units so large that no eight of them would fit in (or not all, where they are fewer) give some pictures, by lot.
+    """
     if len(units) <= at_most:
         return np.arange(len(units))
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.unique(units))
-    sizes = np.bincount(units)[order]
-    kept = order[np.cumsum(sizes) <= at_most]
-    if len(kept) < 2:  # a few huge units: some pictures of each
-        chosen = np.concatenate(
-            [rng.permutation(np.flatnonzero(units == unit))[: at_most // len(order)] for unit in order]
-        )
-        return np.sort(chosen)
-    return np.flatnonzero(np.isin(units, kept))
+    largest = at_most // min(_FEW, len(order))
+    chosen: list[int] = []
+    for unit in order:
+        pictures = rng.permutation(np.flatnonzero(units == unit))[:largest]
+        if len(chosen) + len(pictures) > at_most:
+            break
+        chosen.extend(pictures.tolist())
+    return np.sort(np.array(chosen, np.int64))

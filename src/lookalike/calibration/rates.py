@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lookalike.calibration.kept import numbers
 from lookalike.calibration.pairs import Floats
 from lookalike.calibration.resampling import Spread, shortest_interval
 from lookalike.errors import InputError
 
+LOOSEST = 0.5
+"""A rate that is aimed at is below it."""
 WIDEST = 3.0
 """A promise whose 95 % interval is wider than so many times the target is no promise."""
 
@@ -29,7 +34,8 @@ class RateTable:
     """Closeness, falling, with the share of pairs at least so close: (L,) arrays, the rates rising.
 
     ``nominal`` is the share among the very pairs it was made of, ``estimate`` the mean over other samples, which is
-    higher (a threshold is set where it suits these pairs); ``low`` and ``high`` bound 95 % of those samples.
+    mostly higher (a threshold is set where it suits these pairs); ``low`` and ``high`` bound 95 % of those samples, and
+    the estimate.
     """
 
     closeness: Floats
@@ -39,19 +45,27 @@ class RateTable:
     high: Floats
 
     def __post_init__(self) -> None:
-        if not len(self.closeness) or len({len(getattr(self, name)) for name in _COLUMNS}) != 1:
+        rates = self.nominal, self.estimate, self.low, self.high
+        if not len(self.closeness) or any(len(column) != len(self.closeness) for column in rates):
             raise InputError("a table of rates needs as many closenesses as rates, at least one")
+        rising = (np.diff(-self.closeness) > 0).all() and all((np.diff(column) >= 0).all() for column in rates)
+        ordered = np.diff([0 * self.low, self.low, self.estimate, self.high, 0 * self.low + 1], axis=0) >= 0
+        if not rising or not ordered.all() or not ((self.nominal > 0) & (self.nominal <= 1)).all():
+            raise InputError("in a table of rates closeness falls, rates rise from 0 to 1, each inside its interval")
 
     @classmethod
     def of(cls, spread: Spread) -> RateTable:
         """Return the table of what resampling gave."""
         low, high = shortest_interval(spread.draws)
-        rising = [np.maximum.accumulate(rate) for rate in (spread.draws.mean(axis=0), low, high)]
-        return cls(spread.closeness, spread.nominal, *rising)
+        # Where nearly all draws are 0 and a few large, the mean lies above the interval.
+        mean = np.clip(spread.draws.mean(axis=0), 0, 1)
+        columns = mean, np.minimum(low, mean), np.clip(np.maximum(high, mean), 0, 1)
+        return cls(spread.closeness, spread.nominal, *(np.maximum.accumulate(column) for column in columns))
 
     def at(self, closeness: float) -> Rate:
         """Return the rate of pairs at least so close; beyond the closest pair seen, what that one allows."""
-        return Rate(*(float(np.interp(-closeness, -self.closeness, column)) for column in self._rates()))
+        rates = self.estimate, self.low, self.high
+        return Rate(*(float(np.interp(-closeness, -self.closeness, column)) for column in rates))
 
     def strength(self, closeness: Floats) -> Floats:
         """Return -log10 of the nominal rate at each closeness, going on beyond the closest pair seen as it went there.
@@ -59,14 +73,10 @@ class RateTable:
         It rises with closeness without steps, so that two pairs which are both closer than all strangers still differ.
         """
         x, y = self.closeness[::-1], -np.log10(self.nominal[::-1])
-        x, first = np.unique(x, return_index=True)
-        y = y[first]
-        inside = np.interp(closeness, x, y)
-        back = max(0, len(x) - 1 - len(x) // 8)
-        slope = (y[-1] - y[back]) / (x[-1] - x[back]) if len(x) > 1 and x[-1] > x[back] else 1.0
-        down = (y[-1] - y[0]) / (x[-1] - x[0]) if len(x) > 1 else 1.0
-        beyond = np.maximum(0, closeness - x[-1]) * slope - np.maximum(0, x[0] - closeness) * down
-        strengths: Floats = inside + beyond
+        last = len(x) - 1
+        up, down = (_slope(x, y, start) for start in (last - max(1, last // 8), 0))
+        beyond = np.maximum(0, closeness - x[-1]) * up - np.maximum(0, x[0] - closeness) * down
+        strengths: Floats = np.interp(closeness, x, y) + beyond
         return strengths
 
     def fitting(self, target: float) -> int | None:
@@ -82,24 +92,37 @@ class RateTable:
         """Return the least rate for which there is a row that fits."""
         return float(np.maximum(self.estimate, (self.high - self.low) / WIDEST).min())
 
+    def growth(self, target: float) -> float:
+        """Return about how many times as many units would make a row fit.
+
+        The rarer, the wider an interval is for its rate, by the root; and it narrows with the root of the units.
+        """
+        within = np.flatnonzero(self.estimate <= target)
+        row = int(within[-1]) if len(within) else 0
+        rate = max(target, float(self.estimate[row]))
+        width = float(self.high[row] - self.low[row]) / math.sqrt(rate * target)
+        return max(math.sqrt(rate / target), (width / WIDEST) ** 2)
+
     def as_dict(self) -> dict[str, list[float]]:
         """Return the columns as lists."""
-        return {name: [float(f"{value:.9g}") for value in getattr(self, name)] for name in _COLUMNS}
+        return {name: getattr(self, name).tolist() for name in _COLUMNS}
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, Sequence[float]]) -> RateTable:
         """Return the table of such columns."""
-        return cls(*(np.asarray(columns[name], np.float64) for name in _COLUMNS))
-
-    def _rates(self) -> tuple[Floats, ...]:
-        return self.estimate, self.low, self.high
+        return cls(*(numbers(columns[name]) for name in _COLUMNS))
 
 
-_COLUMNS: tuple[str, ...] = ("closeness", "nominal", "estimate", "low", "high")
+_COLUMNS = "closeness", "nominal", "estimate", "low", "high"
+
+
+def _slope(x: Floats, y: Floats, start: int) -> float:
+    """Return how steeply y rises from ``start`` to the end; 1 where there is but one point."""
+    return float((y[-1] - y[start]) / (x[-1] - x[start])) if len(x) > 1 else 1.0
 
 
 def checked_target(target: Any, what: str = "a false positive rate") -> float:
     """Return ``target`` if it is a rate that can be aimed at."""
-    if not isinstance(target, int | float) or not 0 < target < 0.5:
-        raise InputError(f"{what} is above 0 and below 0.5, got {target!r}; 0.01 is one pair in a hundred")
+    if not isinstance(target, Real) or not 0 < float(target) < LOOSEST:
+        raise InputError(f"{what} is above 0 and below {LOOSEST}, got {target!r}; 0.01 is one pair in a hundred")
     return float(target)

@@ -2,9 +2,9 @@
 
 Pairs share pictures, and pictures share labels, so pairs are not independent and no binomial interval holds. What is
 resampled is therefore the unit (label, scene, slide), and in it the picture; a pair counts as often as both of its
-pictures do. A threshold is set on one sample and used on another, so both are drawn: the threshold on weights of the
-Bayesian bootstrap (Rubin 1981), which never lose a unit, the outcome on those of the ordinary one (Efron 1979), which
-do, so that "none at all" can come out where few units make all the false positives.
+pictures do. A rate is seen on one sample and met on another, so both are drawn: the threshold that gives the rate on
+weights of the Bayesian bootstrap (Rubin 1981), which never lose a unit, the outcome on those of the ordinary one (Efron
+1979), which do, so that "none at all" can come out where few units make all the false positives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ DRAWS = 400
 _SHIFTS = 8
 _LEVELS = 96
 _CHUNK = 1 << 22
-_LEAST_SHAPE = 0.3
 _TRIES = 100
 
 
@@ -33,22 +32,21 @@ class Spread:
     draws: Floats
 
 
-def spread(pairs: ScoredPairs, seed: int = 0, *, carried: bool = True) -> Spread:
-    """Return what share of the pairs of another sample passes a threshold that passes ``nominal`` of these.
-
-    ``carried`` draws the sample that sets the threshold too; else the thresholds are taken as given.
-    """
+def spread(pairs: ScoredPairs, seed: int = 0) -> Spread:
+    """Return what share of the pairs of another sample passes a threshold that passes ``nominal`` of these."""
     rng = np.random.default_rng(seed)
-    ranks = np.unique(np.geomspace(1, len(pairs), _LEVELS).round().astype(np.int64))
+    ranks = _ranks(pairs.closeness)
     nominal = ranks / len(pairs)
     outcome = _rates(pairs, ranks, efron_weights(pairs.units, DRAWS, rng))
     outcome = outcome[~np.isnan(outcome[:, -1])]
-    if not len(outcome):
-        outcome = nominal[None]
-    if not carried:
-        return Spread(nominal, pairs.closeness[ranks - 1], outcome)
     setting = _rates(pairs, ranks, bayesian_weights(pairs.units, DRAWS, rng))
     return Spread(nominal, pairs.closeness[ranks - 1], _carried_over(setting, outcome, nominal))
+
+
+def _ranks(closeness: Floats) -> Ints:
+    """Return some numbers of pairs, 1 up to all, dense where they are few; pairs that are as close pass together."""
+    ranks = np.geomspace(1, len(closeness), _LEVELS).round().astype(np.int64)
+    return np.unique(np.searchsorted(-closeness, -closeness[ranks - 1], side="right"))
 
 
 def bayesian_weights(units: Ints, draws: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -58,8 +56,7 @@ def bayesian_weights(units: Ints, draws: int, rng: np.random.Generator) -> NDArr
     """
     inverse = np.unique(units, return_inverse=True)[1]
     count = int(inverse.max()) + 1
-    shape = max((count - 2) / count, _LEAST_SHAPE)
-    of_units = rng.gamma(shape, size=(count, draws)) + 1e-12
+    of_units = rng.gamma(max(count - 2, 1) / count, size=(count, draws)) + 1e-12  # no product of two vanishes
     of_pictures = rng.gamma(1.0, size=(len(units), draws))
     sums = np.zeros((count, draws))
     np.add.at(sums, inverse, of_pictures)
@@ -93,17 +90,28 @@ def _unit_counts(count: int, rng: np.random.Generator) -> Ints:
 
 def _rates(pairs: ScoredPairs, ranks: Ints, weights: NDArray[np.float32]) -> Floats:
     """Return (draws, L): the weighted share of the pairs among the first ``ranks[l]``; NaN where all weigh 0."""
+    inside = pairs.units[pairs.i] == pairs.units[pairs.j]
+    weights = np.concatenate([weights, _inside_units(weights, pairs.units)])
+    i, j = (rows + inside * len(pairs.units) for rows in (pairs.i, pairs.j))
     sums = np.zeros((len(ranks), weights.shape[1]))
     step = max(1, _CHUNK // weights.shape[1])
     starts = np.concatenate([[0], ranks[:-1]])
     for level, (first, last) in enumerate(zip(starts, ranks, strict=True)):
         for start in range(int(first), int(last), step):
             some = slice(start, min(start + step, int(last)))
-            sums[level] += np.einsum("pd,pd->d", weights[pairs.i[some]], weights[pairs.j[some]])
+            sums[level] += np.einsum("pd,pd->d", weights[i[some]], weights[j[some]])
     passed = np.cumsum(sums, axis=0)
     total = passed[-1]
     rates: Floats = np.where(total > 0, passed / np.where(total > 0, total, 1), np.nan).T
     return rates
+
+
+def _inside_units(weights: NDArray[np.float32], units: Ints) -> NDArray[np.float32]:
+    """Return (n, draws) weights for pairs inside one unit: as often as it comes, and not as the square of that."""
+    inverse, sizes = np.unique(units, return_inverse=True, return_counts=True)[1:]
+    totals = np.add.reduceat(weights[np.argsort(units, kind="stable")], np.cumsum(sizes) - sizes, axis=0)
+    root = np.sqrt(totals / sizes[:, None])[inverse]
+    return (weights / np.where(root > 0, root, 1)).astype(np.float32)
 
 
 def _carried_over(setting: Floats, outcome: Floats, nominal: Floats) -> Floats:
