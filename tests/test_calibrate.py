@@ -266,7 +266,7 @@ def test_no_name_reaches_the_terminal_as_it_is(cli: Cli, indexed: Path, tmp_path
 
 
 def test_a_metric_that_cannot_support_the_target_is_left_out_unless_it_decides(
-    cli: Cli, indexed: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, indexed: Path, gallery_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = calibrating.fit_from
 
@@ -280,6 +280,9 @@ def test_a_metric_that_cannot_support_the_target_is_left_out_unless_it_decides(
     report = strict(cli(*way, "--json"))
     assert report["not_calibrated"] == ["manhattan"]
     assert set(report["metrics"]) == set(ALL) - {"manhattan"}
+    found = kept(gallery_path)
+    assert found is not None
+    assert set(found.alarms) == set(found.fits) == set(report["metrics"])
     assert "cannot support it: manhattan" in cli(*way).out
     assert refused(cli(*way, "--metric", "manhattan"), "cannot support it")
 

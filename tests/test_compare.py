@@ -528,7 +528,10 @@ def test_a_pair_that_cannot_be_judged_or_aligned_is_drawn_too(
     for number, (a, b) in enumerate([(black, black), (black, pair[0]), (tiny, pair[0]), (wide, pair[0])]):
         why = tmp_path / f"{number}.html"
         assert strict(cli("compare", a, b, "--encoder", "counting", "--explain", why, "--json"))
-        assert why.read_text().rstrip().endswith("</html>")
+        page = why.read_text()
+        assert page.rstrip().endswith("</html>")
+        assert ("cannot be judged" in page) == (a in {black, tiny})
+        assert ("black.png is nearly all black" in page) == (a == black)
 
 
 def test_an_explanation_never_takes_the_place_of_a_picture(
@@ -536,12 +539,13 @@ def test_an_explanation_never_takes_the_place_of_a_picture(
 ) -> None:
     before = pair[0].read_bytes()
     for output, word in (
-        (pair[0], "one of the two pictures"),
         (tmp_path / "why.jpg", ".png"),
         (tmp_path / "no" / "why.png", "folder"),
         (tmp_path, ".html"),
+        (pair[0], "one of the two pictures"),
     ):
         assert refused(cli("compare", *pair, "--encoder", "counting", "--explain", output), word)
+        assert bool(counting.encoded) == (output == pair[0])  # all else is known before the work
     assert pair[0].read_bytes() == before
 
 
