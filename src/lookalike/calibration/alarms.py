@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.calibration.kept import number, numbers, whole_numbers
 from lookalike.calibration.pairs import Floats, Ints
 from lookalike.calibration.rates import Rate
 from lookalike.calibration.resampling import DRAWS, efron_weights
 from lookalike.errors import InputError
 
+HITS = 50
+"""Among so many of a query's closest items gaps are looked for."""
 _TAIL = 10
 """How many of a query's closest strangers tell how fast closeness falls off there."""
 
@@ -35,87 +38,105 @@ class AlarmTable:
     units: Ints
     spacing: float
 
+    def __post_init__(self) -> None:
+        if not len(self.best) or not len(self.best) == len(self.gaps) == len(self.sizes) == len(self.units):
+            raise InputError("a table of alarms needs as many gaps, sizes and units as queries, at least one")
+        if self.spacing < 0 or self.gaps.min() < 0 or self.sizes.min() < 1:
+            raise InputError("in a table of alarms a query has one stranger or more, and no gap or spacing is below 0")
+
     @classmethod
     def of_matrix(cls, closeness: Floats, stranger: Any, units: Ints) -> AlarmTable:
         """Return the table of the rows of (Q, G) ``closeness``, where ``stranger`` (Q, G) tells who counts."""
-        rows = np.flatnonzero(stranger.sum(axis=1) > 0)
+        rows = np.flatnonzero(stranger.any(axis=1))
         if not len(rows):
             raise InputError("no query has a stranger to be compared with; calibrate on two labels or more")
-        ranked = -np.sort(-np.where(stranger[rows], closeness[rows], -np.inf), axis=1)[:, : _TAIL + 1]
+        ranked = -np.sort(-np.where(stranger[rows], closeness[rows], -np.inf).astype(np.float64), axis=1)[:, :HITS]
+        finite = np.where(np.isfinite(ranked), ranked, ranked[:, :1])  # after the last a rise, which is no drop
+        gaps = np.maximum(0, -np.diff(finite, axis=1).min(axis=1, initial=0.0))
         sizes = stranger[rows].sum(axis=1).astype(np.float64)
-        finite = np.where(np.isfinite(ranked), ranked, ranked[:, :1])
-        gaps = -np.diff(finite, axis=1).min(axis=1, initial=0.0)
-        return cls(ranked[:, 0].astype(np.float64), gaps, sizes, units[rows], _spacing(ranked))
+        return cls(ranked[:, 0], gaps, sizes, units[rows], _spacing(ranked[:, : _TAIL + 1]))
 
     def at_size(self, size: int) -> Floats:
         """Return (Q,) how close the best stranger would be in a gallery of ``size`` items."""
         return self.best + self.spacing * np.log(max(1, size) / self.sizes)
 
+    def independent(self) -> float:
+        """Return as how many independent queries these count; those of one unit may all have the same neighbour.
+
+        By Kish's design effect (Survey Sampling, 1965), taken where it is seen best: at the median.
+        """
+        best = self.at_size(1)
+        above = (best >= np.median(best)) - (best >= np.median(best)).mean()
+        of_units = np.bincount(np.unique(self.units, return_inverse=True)[1], weights=above)
+        squares = max(float((of_units**2).sum()), 1e-9)
+        return float(np.clip(len(best) * (above**2).sum() / squares, len(of_units), len(best)))
+
+    def plug_in(self, target: float, size: int) -> float:
+        """Return the closeness that a share of ``target`` of these very queries reaches, and one query more."""
+        return self._reached(target, size, len(self.best))
+
+    def threshold(self, target: float, size: int) -> float:
+        """Return a closeness that a share of ``target`` of such queries reach on average, of other units too."""
+        return self._reached(target, size, self.independent())
+
+    def _reached(self, target: float, size: int, count: float) -> float:
+        """Return the closeness that the next query reaches with probability ``target``, after ``count`` like it.
+
+        Conformal prediction (Vovk et al. 2005): the next is as likely to take any rank among them. So of ``count`` + 1
+        queries as many may pass as the target says, the next one being one of them.
+        """
+        best = -np.sort(-self.at_size(size))
+        may_pass = target * (count + 1)
+        if may_pass < 1:  # beyond the closest: the tail goes on as it fell
+            found, allowed = float(best[0] - self.spacing * math.log(may_pass)), 0
+        else:
+            rank = (may_pass - 1) / count * len(best)
+            found, allowed = float(np.interp(rank, np.arange(len(best)), best)), math.floor(rank + 1e-9) + 1
+        # Where more are equally close than may pass, none of them does.
+        return found if (best >= found).sum() <= allowed else math.nextafter(found, math.inf)
+
     def rate(self, closeness: float, size: int) -> Rate:
-        """Return the share of the queries without a true match of which an item is at least so close, by resampling."""
-        passed = (self.at_size(size) >= closeness).astype(np.float64)
-        draws = self._shares(passed[:, None])[:, 0]
-        return Rate(self._cautious(float(passed.mean())), *map(float, np.quantile(draws, [0.025, 0.975])))
+        """Return the share of the queries without a true match of which an item is at least so close.
+
+        The inverse of :meth:`threshold`; the 95 % interval is by resampling units.
+        """
+        best = self.at_size(size)
+        passed = (best >= closeness).astype(np.float64)
+        weights = _resampled(self.units.tobytes())
+        low, high = np.quantile((passed @ weights) / weights.sum(axis=0), [0.025, 0.975])
+        estimate = self._share(-np.sort(-best), closeness)
+        return Rate(estimate, min(float(low), estimate), max(float(high), estimate))
+
+    def _share(self, best: Floats, closeness: float) -> float:
+        passed, count = int((best >= closeness).sum()), self.independent()
+        if passed == 0:
+            beyond = (closeness - best[0]) / self.spacing if self.spacing > 0 else 0.0
+            return math.exp(-beyond) / (count + 1)
+        if passed == len(best):
+            return 1.0
+        rank = passed - 1 + (best[passed - 1] - closeness) / (best[passed - 1] - best[passed])
+        return float((rank / len(best) * count + 1) / (count + 1))
 
     def gap(self, target: float) -> float:
         """Return the drop among its hits that a share of ``target`` of the queries without a true match reach."""
-        return float(np.quantile(self.gaps, 1 - target))
-
-    def plug_in(self, target: float, size: int) -> float:
-        """Return the closeness that a share of ``target`` of these very queries reaches.
-
-        With one query more in the count, as conformal prediction has it: the next query is as likely to take any rank.
-        """
-        best = np.sort(self.at_size(size))[::-1]
-        rank = target * (len(best) + 1) - 1
-        if rank < 0:  # beyond the closest: the tail goes on as it fell
-            return float(best[0] - self.spacing * math.log(rank + 1))
-        return float(np.interp(rank, np.arange(len(best)), best))
-
-    def threshold(self, target: float, size: int) -> float:
-        """Return a closeness that hardly more than ``target`` of such queries reach, of other units too.
-
-        Each resample of units would set its own threshold; three in four would not set a higher one.
-        """
-        best = self.at_size(size)
-        order = np.argsort(-best, kind="stable")
-        weights = _resampled(self.units.tobytes())[order]
-        passed = np.cumsum(weights, axis=0) / np.maximum(weights.sum(axis=0), 1e-9)
-        rows = (passed <= target).sum(axis=0)
-        of_draws = best[order][np.minimum(rows, len(best) - 1)]
-        return max(self.plug_in(target, size), float(np.quantile(of_draws, _CAUTION)))
-
-    def _cautious(self, rate: float) -> float:
-        return (rate * len(self.best) + 1) / (len(self.best) + 1)
-
-    def _shares(self, passed: Floats) -> Floats:
-        weights = _resampled(self.units.tobytes())
-        shares: Floats = (weights.T @ passed) / np.maximum(weights.sum(axis=0), 1e-9)[:, None]
-        return shares
+        found = float(np.quantile(self.gaps, 1 - target, method="higher"))
+        return found if (self.gaps >= found).mean() <= target + 1 / len(self.gaps) else math.nextafter(found, math.inf)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON object."""
         return {
-            "best": [float(f"{value:.7g}") for value in self.best],
-            "gaps": [float(f"{value:.7g}") for value in self.gaps],
+            "best": self.best.tolist(),
+            "gaps": self.gaps.tolist(),
             "sizes": self.sizes.tolist(),
             "units": self.units.tolist(),
             "spacing": self.spacing,
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Sequence[float] | float]) -> AlarmTable:
+    def from_dict(cls, data: Mapping[str, Any]) -> AlarmTable:
         """Return the table of such an object."""
-        return cls(
-            np.asarray(data["best"], np.float64),
-            np.asarray(data["gaps"], np.float64),
-            np.asarray(data["sizes"], np.float64),
-            np.asarray(data["units"], np.int64),
-            float(np.asarray(data["spacing"])),
-        )
-
-
-_CAUTION = 0.75
+        best, gaps, sizes = (numbers(data[name]) for name in ("best", "gaps", "sizes"))
+        return cls(best, gaps, sizes, whole_numbers(data["units"]), number(data["spacing"]))
 
 
 @lru_cache(maxsize=16)
@@ -125,8 +146,13 @@ def _resampled(units: bytes) -> NDArray[np.float32]:
 
 
 def _spacing(ranked: Floats) -> float:
-    """Return the mean by which the closest strangers exceed the one after them: the scale of an exponential tail."""
-    finite = ranked[np.isfinite(ranked).all(axis=1)]
-    if finite.shape[1] < 2 or not len(finite):
-        return 0.0
-    return float((finite[:, :-1] - finite[:, -1:]).mean())
+    """Return the mean by which the closest strangers exceed the one after them: the scale of an exponential tail.
+
+    ``ranked`` (Q, K) falls, -inf where there are no more. Where nobody has two, the best of the queries tell it.
+    """
+    if np.isfinite(ranked).sum(axis=1).max() < 2:
+        ranked = -np.sort(-ranked[:, :1], axis=0)[: _TAIL + 1].T
+    finite = np.isfinite(ranked)
+    last = finite.sum(axis=1, keepdims=True) - 1
+    excess = np.where(finite, ranked - np.take_along_axis(ranked, last, axis=1), 0.0)
+    return float(excess.sum() / max(1, last.sum()))
