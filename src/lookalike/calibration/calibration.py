@@ -10,7 +10,7 @@ from lookalike.calibration.alarms import AlarmTable
 from lookalike.calibration.background import Background
 from lookalike.calibration.fitting import Fit
 from lookalike.calibration.fusion import Fusion, fusion_from_dict
-from lookalike.errors import ConfigError, InputError, SpaceMismatch
+from lookalike.errors import ConfigError, InputError, LookalikeError, SpaceMismatch
 from lookalike.types import Space
 
 FORMAT = 1
@@ -40,6 +40,10 @@ class Calibration:
                 f"this calibration ({self.source}) is for {', '.join(self.fits)}, not for {self.decides!r}; "
                 f"`lookalike calibrate --metric {self.decides}` makes one"
             )
+        if set(self.alarms) != set(self.fits):
+            raise InputError(f"rates a pair are of {', '.join(self.fits)}, rates a query of {', '.join(self.alarms)}")
+        if self.background is not None and self.background.vectors.shape[1] != self.space.dim:
+            raise SpaceMismatch(self.space, f"a background of {self.background.vectors.shape[1]} dimensions")
 
     @property
     def target(self) -> float:
@@ -49,19 +53,6 @@ class Calibration:
     def decided_by(self, name: str) -> Calibration:
         """Return the same with another metric, or fusion, deciding; raise ConfigError where it was not calibrated."""
         return self if name == self.decides else replace(self, decides=name)
-
-    def adapting(self, *, cohort: bool = True, quality: bool = True) -> Calibration:
-        """Return the same with quality's part of the background switched off; the cohort's part cannot be taken away.
-
-        What was calibrated above the level of strangers means nothing without that level.
-        """
-        if not cohort and self.background is not None:
-            raise ConfigError(
-                "this calibration adapts to the pictures' levels; calibrate with fixed thresholds instead"
-            )
-        if quality or self.background is None:
-            return self
-        return replace(self, background=replace(self.background, shift=None))
 
     def check(self, space: Space) -> Self:
         """Return it; raise SpaceMismatch unless it is for ``space``: a threshold means nothing in another."""
@@ -95,15 +86,21 @@ class Calibration:
         try:
             return cls(
                 Space(**data["space"]),
-                data["decides"],
+                _text(data["decides"]),
                 {name: Fit.from_dict(fit) for name, fit in data["fits"].items()},
                 {name: AlarmTable.from_dict(table) for name, table in data["alarms"].items()},
-                data["source"],
-                data["created"],
+                _text(data["source"]),
+                _text(data["created"]),
                 {name: fusion_from_dict(fusion) for name, fusion in data["fusions"].items()},
                 None if data["background"] is None else Background.from_dict(data["background"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, LookalikeError) as error:
             raise InputError(
                 f"this calibration is damaged ({type(error).__name__}: {error}); calibrate anew"
             ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{value!r} is no text")
+    return value

@@ -6,12 +6,14 @@ fused decision has a rate of its own, and not a product of rates that are not in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from lookalike.calibration.kept import by_name, number
 from lookalike.calibration.pairs import Floats
 from lookalike.calibration.rates import RateTable
 from lookalike.errors import ConfigError, InputError
@@ -19,6 +21,7 @@ from lookalike.errors import ConfigError, InputError
 _RIDGE = 1.0
 _STEPS = 50
 _CONVERGED = 1e-10
+_NEXT_TO_NOTHING = 1e-3
 
 
 class Fusion(Protocol):
@@ -89,7 +92,8 @@ class Weighted:
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if set(self.weights) != set(self.tables) or min(self.weights.values()) < 0 or not sum(self.weights.values()):
+        values = self.weights.values()
+        if set(self.weights) != set(self.tables) or not min(values, default=-1) >= 0 or not 0 < sum(values) < math.inf:
             raise ConfigError(
                 f"weights are one number from 0 up for each of {', '.join(self.tables)}, got {self.weights}"
             )
@@ -119,8 +123,16 @@ class Learned:
 
     coefficients: Mapping[str, float]
     intercept: float
-    means: Mapping[str, float] = field(default_factory=dict)
-    scales: Mapping[str, float] = field(default_factory=dict)
+    means: Mapping[str, float]
+    scales: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.coefficients or not set(self.coefficients) == set(self.means) == set(self.scales):
+            raise InputError(
+                "a learned combination needs a mean and a scale for each coefficient, and one at the least"
+            )
+        if min(self.coefficients.values()) < 0 or min(self.scales.values()) <= 0:
+            raise InputError("in a learned combination no coefficient is below 0, and scales are above it")
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -149,23 +161,26 @@ class Learned:
 def learn(different: Mapping[str, Floats], same: Mapping[str, Floats]) -> Learned:
     """Fit a logistic regression on the closeness of pairs, (P,) arrays by metric, both kinds weighing alike.
 
-    Ridge-penalized (1 standard deviation, prior weight of one pair), by Newton's method; coefficients are kept from
-    going negative, so that no metric ever speaks against a closer pair.
+    Penalized by half the sum of the squared coefficients, which keeps those of pairs that can be told apart finite;
+    by Newton's method. Metrics whose coefficients would be negative are left out, so that none ever speaks against a
+    closer pair; where none is left, all speak alike, and next to nothing.
     """
     names = list(different)
     if not all(len(values) for values in (*different.values(), *same.values())):
         raise InputError("a learned combination needs pairs of the same and pairs of different things")
-    x = np.stack([np.concatenate([different[name], same[name]]) for name in names], axis=1)
+    x = np.stack([np.concatenate([different[name], same[name]]) for name in names], axis=1).astype(np.float64)
     y = np.concatenate([np.zeros(len(different[names[0]])), np.ones(len(same[names[0]]))])
     means, scales = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
-    balance = np.where(y > 0, 0.5 / max(1, y.sum()), 0.5 / max(1, (1 - y).sum())) * len(y)
-    kept = list(range(len(names)))
-    while True:
-        beta = _logistic((x[:, kept] - means[kept]) / scales[kept], y, balance)
-        negative = [kept[k] for k in range(len(kept)) if beta[k + 1] < 0]
-        if not negative or len(kept) == 1:
+    standardized = (x - means) / scales
+    balance = np.where(y > 0, 0.5 / y.sum(), 0.5 / (1 - y).sum()) * len(y)
+    kept = np.arange(len(names))
+    while len(kept):
+        beta = _logistic(standardized[:, kept], y, balance)
+        if beta[1:].min() >= 0:
             break
-        kept.remove(min(negative, key=lambda k: beta[kept.index(k) + 1]))
+        kept = np.delete(kept, beta[1:].argmin())
+    else:
+        kept, beta = np.arange(len(names)), np.array([0.0, *[_NEXT_TO_NOTHING] * len(names)])
     return Learned(
         {names[k]: float(b) for k, b in zip(kept, beta[1:], strict=True)},
         float(beta[0]),
@@ -175,14 +190,22 @@ def learn(different: Mapping[str, Floats], same: Mapping[str, Floats]) -> Learne
 
 
 def _logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Return the intercept and the coefficients that make the penalized likelihood largest."""
     design = np.column_stack([np.ones(len(x)), x])
     penalty = np.diag([0.0, *[_RIDGE] * x.shape[1]])
+
+    def likelihood(beta: Floats) -> float:
+        odds = design @ beta
+        return float(weights @ (y * odds - np.logaddexp(0, odds)) - beta @ penalty @ beta / 2)
+
     beta = np.zeros(design.shape[1])
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -500, 500)))
         gradient = design.T @ (weights * (y - p)) - penalty @ beta
-        curvature = (design * (weights * np.maximum(p * (1 - p), 1e-9))[:, None]).T @ design + penalty
+        curvature = (design * (weights * p * (1 - p))[:, None]).T @ design + penalty
         step = np.linalg.solve(curvature + 1e-9 * np.eye(len(beta)), gradient)
+        while likelihood(beta + step) < likelihood(beta) and np.abs(step).max() > _CONVERGED:
+            step = step / 2  # a few far pairs can make Newton's step too long
         beta = beta + step
         if np.abs(step).max() < _CONVERGED:
             break
@@ -192,11 +215,12 @@ def _logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
 def fusion_from_dict(data: Mapping[str, Any]) -> Fusion:
     """Return the fusion of such an object."""
     if data["kind"] == "learned":
-        return Learned(data["coefficients"], data["intercept"], data["means"], data["scales"])
+        means, scales = by_name(data["means"]), by_name(data["scales"])
+        return Learned(by_name(data["coefficients"]), number(data["intercept"]), means, scales)
     tables = {name: RateTable.from_dict(columns) for name, columns in data["tables"].items()}
-    if data["kind"] == "weighted":
-        return Weighted(tables, data["weights"])
-    return AllOf(tables) if data["kind"] == "all_of" else AnyOf(tables)
+    if not tables:
+        raise InputError("a combination is of one metric at the least")
+    return Weighted(tables, by_name(data["weights"])) if data["kind"] == "weighted" else fusion_of(data["kind"], tables)
 
 
 def fusion_of(name: str, tables: Mapping[str, RateTable], weights: Sequence[float] = ()) -> Fusion:
@@ -206,6 +230,8 @@ def fusion_of(name: str, tables: Mapping[str, RateTable], weights: Sequence[floa
     if name == "any_of":
         return AnyOf(tables)
     if name == "weighted":
+        if weights and len(weights) != len(tables):
+            raise ConfigError(f"one weight is needed for each of {', '.join(tables)}, got {len(weights)}")
         return Weighted(tables, dict(zip(tables, weights or [1.0] * len(tables), strict=True)))
     raise ConfigError(f"no fusion named {name!r}; known: {', '.join(FUSIONS)}")
 
