@@ -21,6 +21,8 @@ HITS = 50
 """Among so many of a query's closest items gaps are looked for."""
 _TAIL = 10
 """How many of a query's closest strangers tell how fast closeness falls off there."""
+_FURTHEST = 10
+"""A rate so many times smaller than one in all queries is taken from the tail, and no smaller one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +78,18 @@ class AlarmTable:
         return self._reached(target, size, len(self.best))
 
     def threshold(self, target: float, size: int) -> float:
-        """Return a closeness that a share of ``target`` of such queries reach on average, of other units too."""
-        return self._reached(target, size, self.independent())
+        """Return a closeness that a share of ``target`` of such queries reach on average, of other units too.
+
+        Raises InputError where these queries cannot support the target.
+        """
+        count = self.independent()
+        smallest = 1 / (_FURTHEST * (count + 1))
+        if target < smallest:
+            raise InputError(
+                f"{len(self.best)} queries, which count as {count:.0f} independent ones, cannot support a false alarm "
+                f"rate of {target:g}: the smallest is about {smallest:.1g}; it takes {smallest / target:.1f} times as many"
+            )
+        return self._reached(target, size, count)
 
     def _reached(self, target: float, size: int, count: float) -> float:
         """Return the closeness that the next query reaches with probability ``target``, after ``count`` like it.
@@ -111,7 +123,7 @@ class AlarmTable:
         passed, count = int((best >= closeness).sum()), self.independent()
         if passed == 0:
             beyond = (closeness - best[0]) / self.spacing if self.spacing > 0 else 0.0
-            return math.exp(-beyond) / (count + 1)
+            return max(math.exp(-beyond), 1 / _FURTHEST) / (count + 1)
         if passed == len(best):
             return 1.0
         rank = passed - 1 + (best[passed - 1] - closeness) / (best[passed - 1] - best[passed])

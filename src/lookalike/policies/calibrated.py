@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lookalike import registry
 from lookalike.calibration import Calibration
 from lookalike.calibration.rates import checked_target
-from lookalike.errors import ConfigError
+from lookalike.policies.scores import checked, rises, turned
 from lookalike.types import Context, Decision, Evidence, Verdict
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
@@ -32,45 +31,44 @@ class Calibrated:
     def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
         """Return the verdict of the deciding metric, with what every calibrated metric says."""
         name = self.calibration.decides
-        if name not in scores:
-            raise ConfigError(f"this calibration decides by {name!r}; there are only {', '.join(scores)}")
-        evidence = tuple(self._evidence(metric, score, context) for metric, score in scores.items())
-        own = next(one for one in evidence if one.metric == name)
-        closeness = _closeness(name, scores[name], context)
-        alarm = self._alarm_rate(closeness, context)
-        verdict, reason = self._verdict(own, closeness, alarm, context)
+        evidence = {metric: self._evidence(metric, score, context) for metric, score in checked(scores, name).items()}
+        own = evidence[name]
+        alarm = self._alarm_rate(own, context)
+        verdict, reason = self._verdict(own, alarm, context)
         if context.problems:
             verdict, reason = Verdict.UNKNOWN, "; ".join(context.problems)
-        return Decision(verdict, own.score, own.threshold, reason, own.false_positive_rate, alarm, evidence)
-
-    def limits(self, items: int | None) -> tuple[float, float]:
-        """Return the closeness from which on it is a match, and from which on it is at least unsure."""
-        return _limits(self, items)
+        all_of_it = tuple(evidence.values())
+        return Decision(verdict, own.score, own.threshold, reason, own.false_positive_rate, alarm, all_of_it)
 
     def _evidence(self, metric: str, score: float, context: Context) -> Evidence:
         fit = self.calibration.fits.get(metric)
         if fit is None:
             return Evidence(metric, score)
-        limit = self.limits(context.items)[0] if metric == self.calibration.decides else fit.threshold
-        closeness = _closeness(metric, score, context)
-        threshold = _score(metric, limit, context)
-        return Evidence(metric, score, threshold, fit.impostors.at(closeness).estimate, closeness >= limit)
+        level = context.shifts.get(metric, 0.0)
+        limit = _limits(self, metric, context.items)[0] + level
+        rising = turned(metric, score)
+        rate = fit.impostors.at(rising - level).estimate
+        return Evidence(metric, score, turned(metric, limit), rate, rising >= limit)
 
-    def _alarm_rate(self, closeness: float, context: Context) -> float | None:
+    def _alarm_rate(self, own: Evidence, context: Context) -> float | None:
         if context.items is None:
             return None
-        return self.calibration.alarms[self.calibration.decides].rate(closeness, context.items).estimate
+        closeness = turned(own.metric, own.score) - context.shifts.get(own.metric, 0.0)
+        return self.calibration.alarms[own.metric].rate(closeness, context.items).estimate
 
-    def _verdict(self, own: Evidence, closeness: float, alarm: float | None, context: Context) -> tuple[Verdict, str]:
-        limit, loosest = self.limits(context.items)
-        if closeness >= limit:
+    def _verdict(self, own: Evidence, alarm: float | None, context: Context) -> tuple[Verdict, str]:
+        loosest = _limits(self, own.metric, context.items)[1] + context.shifts.get(own.metric, 0.0)
+        just_misses, misses = (
+            ("is just below", "does not reach") if rises(own.metric) else ("is just above", "is above")
+        )
+        if own.passed:
             return Verdict.MATCH, self._reason(own, "passes", alarm, context)
-        if closeness >= loosest:
+        if turned(own.metric, own.score) >= loosest:
             return Verdict.UNSURE, (
-                f"{self._reason(own, 'is just below', alarm, context)}; the calibration's own pairs would let it pass, "
+                f"{self._reason(own, just_misses, alarm, context)}; the calibration's own pairs would let it pass, "
                 "others of the kind might not"
             )
-        return Verdict.NO_MATCH, self._reason(own, "does not reach", alarm, context)
+        return Verdict.NO_MATCH, self._reason(own, misses, alarm, context)
 
     def _reason(self, own: Evidence, how: str, alarm: float | None, context: Context) -> str:
         assert own.threshold is not None
@@ -88,27 +86,13 @@ class Calibrated:
 
 
 @lru_cache(maxsize=64)  # the same for all hits of a search
-def _limits(policy: Calibrated, items: int | None) -> tuple[float, float]:
-    decides = policy.calibration.decides
+def _limits(policy: Calibrated, name: str, items: int | None) -> tuple[float, float]:
+    """Return the closeness from which on it is a match, and from which on it is at least unsure."""
     if items is None:
-        fit = policy.calibration.fits[decides]
+        fit = policy.calibration.fits[name]
         return fit.threshold, fit.plug_in
-    alarms = policy.calibration.alarms[decides]
+    alarms = policy.calibration.alarms[name]
     return alarms.threshold(policy.false_alarm_rate, items), alarms.plug_in(policy.false_alarm_rate, items)
-
-
-def _closeness(name: str, score: float, context: Context) -> float:
-    return (score if _rises(name) else -score) - context.shifts.get(name, 0.0)
-
-
-def _score(name: str, closeness: float, context: Context) -> float:
-    shifted = closeness + context.shifts.get(name, 0.0)
-    return shifted if _rises(name) else -shifted
-
-
-def _rises(name: str) -> bool:
-    """A fused score rises with closeness; a metric says so itself."""
-    return name not in registry.names("metric") or registry.metric(name).higher_is_closer
 
 
 def percent(rate: float) -> str:

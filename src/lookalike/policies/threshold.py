@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lookalike.errors import ConfigError
+from lookalike.policies.scores import checked, turned
 from lookalike.types import Context, Decision, Evidence, Verdict
 
 
@@ -18,19 +20,18 @@ class Threshold:
 
     metric: str
     threshold: float
-    higher_is_closer: bool = True
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.margin < 0:
+        if not math.isfinite(self.threshold):
+            raise ConfigError(f"a threshold is a number, got {self.threshold}")
+        if not 0 <= self.margin < math.inf:
             raise ConfigError(f"a margin is a distance from the threshold, at least 0, got {self.margin}")
 
     def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
         """Return the verdict on a pair with these scores."""
-        if self.metric not in scores:
-            raise ConfigError(f"this threshold is on {self.metric!r}; there are only {', '.join(scores)}")
-        score = scores[self.metric]
-        beyond = score - self.threshold if self.higher_is_closer else self.threshold - score
+        score = checked(scores, self.metric)[self.metric]
+        beyond = turned(self.metric, score - self.threshold)
         evidence = Evidence(self.metric, score, self.threshold, None, beyond >= 0)
         verdict, reason = self._verdict(score, beyond)
         if context.problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lookalike.policies.scores import checked
 from lookalike.types import Context, Decision, Evidence, Verdict
 
 
@@ -16,7 +17,7 @@ class Uncalibrated:
 
     def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
         """Return unsure, or unknown where a picture cannot be judged."""
-        evidence = tuple(Evidence(name, score) for name, score in scores.items())
+        evidence = tuple(Evidence(name, score) for name, score in checked(scores).items())
         if context.problems:
             return Decision(Verdict.UNKNOWN, None, None, "; ".join(context.problems), evidence=evidence)
         return Decision(Verdict.UNSURE, None, None, f"not calibrated: {self.why}", evidence=evidence)
