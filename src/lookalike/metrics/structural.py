@@ -95,7 +95,7 @@ def ssim(a: Plane, b: Plane, *, data_range: float = 255.0, dtype: DTypeLike = np
     there the picture is mirrored at its border, and the window around each pixel counts.
     """
     windows = Windows(data_range, dtype)
-    return _mean([_means(x, y, windows)[0] for x, y in _channels(a, b, data_range)])
+    return _mean([_mean_over(x, y, windows) for x, y in _channels(a, b, data_range)])
 
 
 def structural(
@@ -148,22 +148,23 @@ def _product(x: Plane, y: Plane, windows: Windows, inside: list[Mask | None], we
         if scale:
             x, y = _halved(x, windows.dtype), _halved(y, windows.dtype)
         last = scale == len(weights) - 1
-        term = _means(x, y, windows, inside[scale])[0 if last else 1]
+        term = _mean_over(x, y, windows, inside[scale], luminance=last)
         product *= max(term, 0.0) ** weight
     return product
 
 
-def _means(x: Plane, y: Plane, windows: Windows, inside: Mask | None = None) -> tuple[float, float]:
-    """Return the mean SSIM and the mean contrast-structure term, over all windows or those ``inside``."""
-    sums, count = np.zeros(2), 0
+def _mean_over(x: Plane, y: Plane, windows: Windows, inside: Mask | None = None, *, luminance: bool = True) -> float:
+    """Return the mean SSIM, or that of its part without luminance, over all windows or those ``inside``."""
+    total, count = 0.0, 0
     for place, moments in windows.over(_mirrored_where_short(x), _mirrored_where_short(y)):
-        contrast_structure = moments.contrast_structure()
-        terms = moments.luminance() * contrast_structure, contrast_structure
+        scores = moments.contrast_structure()
+        if luminance:
+            scores *= moments.luminance()
         if inside is not None:
-            terms = terms[0][inside[place]], terms[1][inside[place]]
-        sums += [term.sum() for term in terms]
-        count += terms[0].size
-    return float(sums[0] / count), float(sums[1] / count)
+            scores = scores[inside[place]]
+        total += float(scores.sum())
+        count += scores.size
+    return total / count
 
 
 def _scales(shape: tuple[int, ...], mask: Mask | None) -> list[Mask | None]:
