@@ -132,6 +132,7 @@ def scorer(data: LabelledSet, rows: Rows, way: str, seed: int) -> Scorer:
 
 
 def names(data: LabelledSet, rows: Rows) -> list[str]:
+    """Return the labels, by which the cohort knows what is no stranger."""
     return [str(label) for label in data.labels[rows]]
 
 

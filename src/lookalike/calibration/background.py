@@ -1,6 +1,6 @@
 """What makes a threshold adapt to the pictures at hand: what they score against strangers, and what their quality does.
 
-A picture's *level* is the mean closeness of the 20 strangers nearest to it, out of a cohort of the gallery's own
+A picture's *level* is the mean closeness of the strangers nearest to it, 20 of a cohort of 256 of the gallery's own
 pictures (T-norm takes the mean of the whole cohort: Auckenthaler et al. 2000). A blurred or dark picture, or one of a
 kind that everything resembles, has another level than a sharp one of something rare; what counts is how far a pair is
 above it.
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.calibration.pairs import Floats, closeness
+from lookalike.calibration.pairs import Floats, closeness, numbered
 from lookalike.errors import InputError
 from lookalike.protocols import Metric
 from lookalike.types import Float32, Quality, Usual
 
-NEAREST = 20
-"""How many of the cohort's nearest make the level: the strangers that could be taken for the thing itself."""
+NEAREST = 0.08
+"""Which share of the cohort makes the level, the nearest: the strangers that could be taken for the thing itself."""
 LARGEST_COHORT = 256
 _RIDGE = 3.0
 # Where the straight pieces of the learned response begin and end, for each measured quantity.
@@ -115,7 +115,7 @@ class Background:
 
         A vector of the cohort itself is left out too: it is no stranger to itself.
         """
-        return _means_of_nearest(self._strangers(metric, vectors, without))
+        return _means_of_nearest(-np.sort(-self._strangers(metric, vectors, without), axis=1))
 
     def levels_against(
         self, metric: Metric, vectors: Float32, others: Sequence[str | None], own: Sequence[str | None] = ()
@@ -127,17 +127,14 @@ class Background:
         of known labels would seem further above it than pairs of unknown ones are.
         """
         strangers = self._strangers(metric, vectors, own)
-        levels = np.repeat(_means_of_nearest(strangers)[:, None], len(others), axis=1)
-        of_cohort, of_others = np.array(self.labels, object), np.array(others, object)
-        counts = min(NEAREST, strangers.shape[1])
-        nearest = np.argpartition(-strangers, counts - 1, axis=1)[:, :counts]
-        for label in dict.fromkeys(label for label in others if label is not None):
-            alike = of_cohort == label
-            # Only where some of the label are among the nearest does leaving them out change anything.
-            rows = np.flatnonzero(alike[nearest].any(axis=1))
-            if len(rows):
-                changed = _means_of_nearest(np.where(alike, -np.inf, strangers[rows]))
-                levels[np.ix_(rows, np.flatnonzero(of_others == label))] = changed[:, None]
+        order = np.argsort(-strangers, axis=1, kind="stable")
+        ranked = np.take_along_axis(strangers, order, axis=1)
+        labels = numbered(self.labels)[order]
+        levels = np.repeat(_means_of_nearest(ranked)[:, None], len(others), axis=1)
+        number = {label: row for row, label in enumerate(dict.fromkeys(self.labels))}
+        of_others = np.array([number.get(label, -1) if label is not None else -1 for label in others])
+        for label in np.unique(of_others[of_others >= 0]):
+            levels[:, of_others == label] = _means_of_nearest(ranked, labels != label)[:, None]
         return levels
 
     def _strangers(self, metric: Metric, vectors: Float32, without: Sequence[str | None]) -> Floats:
@@ -177,13 +174,19 @@ class Background:
         return cls(unpacked(data["vectors"], dim), tuple(data["labels"]), learned, usual)
 
 
-def _means_of_nearest(found: Floats) -> Floats:
-    """Return (N,) the mean of the ``NEAREST`` largest of each row of (N, C); the others' median where it has none."""
-    nearest = -np.sort(-found, axis=1)[:, :NEAREST]
-    counted = np.isfinite(nearest)
-    sums = np.where(counted, nearest, 0.0).sum(axis=1)
-    levels = sums / np.maximum(1, counted.sum(axis=1))
-    alone = ~counted.any(axis=1)  # all of the cohort is of its own kind
+def _means_of_nearest(ranked: Floats, counted: NDArray[np.bool_] | None = None) -> Floats:
+    """Return (N,) the mean of the nearest of each row of (N, C), which falls; where a row has none, the others' median.
+
+    The nearest are a share of those that count, not a number, so that leaving some out does not lower the mean.
+    """
+    alive = np.isfinite(ranked) if counted is None else counted & np.isfinite(ranked)
+    place = np.cumsum(alive, axis=1)
+    wanted = np.maximum(1, np.rint(NEAREST * place[:, -1:]))
+    nearest = alive & (place <= wanted)
+    totals = np.where(nearest, ranked, 0.0).sum(axis=1)
+    numbers = nearest.sum(axis=1)
+    levels = totals / np.maximum(1, numbers)
+    alone = numbers == 0  # all of the cohort is of its own kind
     levels[alone] = np.median(levels[~alone]) if (~alone).any() else 0.0
     return np.asarray(levels)
 
