@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lookalike.calibration.kept import number, numbers, whole_numbers
 from lookalike.calibration.pairs import Floats, Ints
-from lookalike.calibration.rates import Rate
+from lookalike.calibration.rates import Rate, rounded_up
 from lookalike.calibration.resampling import DRAWS, efron_weights
 from lookalike.errors import InputError
 
@@ -78,18 +78,19 @@ class AlarmTable:
         return self._reached(target, size, len(self.best))
 
     def threshold(self, target: float, size: int) -> float:
-        """Return a closeness that a share of ``target`` of such queries reach on average, of other units too.
+        """Return a closeness that a share of ``target`` of such queries reach on average, of other units too."""
+        return self._reached(target, size, self.independent())
 
-        Raises InputError where these queries cannot support the target.
-        """
+    def check(self, target: float) -> None:
+        """Raise InputError where these queries cannot support a false alarm rate of ``target``."""
         count = self.independent()
         smallest = 1 / (_FURTHEST * (count + 1))
         if target < smallest:
             raise InputError(
                 f"{len(self.best)} queries, which count as {count:.0f} independent ones, cannot support a false alarm "
-                f"rate of {target:g}: the smallest is about {smallest:.1g}; it takes {smallest / target:.1f} times as many"
+                f"rate of {target:g}: the smallest they can promise is about {rounded_up(smallest):g}; "
+                f"for {target:g} about {math.ceil(len(self.best) * smallest / target)} pictures are needed"
             )
-        return self._reached(target, size, count)
 
     def _reached(self, target: float, size: int, count: float) -> float:
         """Return the closeness that the next query reaches with probability ``target``, after ``count`` like it.

@@ -10,7 +10,7 @@ from typing import Any
 from lookalike.calibration.guarantee import Guarantee, guarantee
 from lookalike.calibration.kept import number
 from lookalike.calibration.pairs import AT_MOST_PICTURES, ScoredPairs
-from lookalike.calibration.rates import LOOSEST, Rate, RateTable, checked_target
+from lookalike.calibration.rates import LOOSEST, Rate, RateTable, checked_target, rounded_up
 from lookalike.calibration.resampling import spread
 from lookalike.errors import InputError
 
@@ -131,8 +131,7 @@ def _refusal(impostors: ScoredPairs, table: RateTable, target: float) -> str:
 def _smallest(rate: float) -> str:
     if rate >= LOOSEST:
         return f"the smallest they can promise is not even {LOOSEST}"
-    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
-    return f"the smallest they can promise is about {math.ceil(rate / step) * step:.2g}"
+    return f"the smallest they can promise is about {rounded_up(rate):g}"
 
 
 def _too_many(pictures: int) -> str:
@@ -142,9 +141,14 @@ def _too_many(pictures: int) -> str:
 
 
 def _missed(genuine: ScoredPairs, threshold: float, seed: int) -> Rate:
-    """Return the rate of those that are no closer than the threshold: of far pairs seen as close ones."""
+    """Return the share of those below the threshold; its interval is that of far pairs, taken for close ones.
+
+    The share is not corrected as that of impostors is: the threshold was not set where it suits these pairs.
+    """
+    share = 1 - genuine.rate_at(threshold)
     far = ScoredPairs(genuine.i, genuine.j, -genuine.closeness, genuine.units)
-    return RateTable.of(spread(far, seed)).at(-threshold)
+    _, low, high = RateTable.of(spread(far, seed)).at(-threshold)
+    return Rate(share, min(low, share), max(high, share))
 
 
 def _rate(values: Sequence[Any]) -> Rate:

@@ -126,3 +126,9 @@ def checked_target(target: Any, what: str = "a false positive rate") -> float:
     if not isinstance(target, Real) or not 0 < float(target) < LOOSEST:
         raise InputError(f"{what} is above 0 and below {LOOSEST}, got {target!r}; 0.01 is one pair in a hundred")
     return float(target)
+
+
+def rounded_up(rate: float) -> float:
+    """Return the rate with two digits, so that what is said to be enough is."""
+    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return float(f"{math.ceil(rate / step) * step:.2g}")

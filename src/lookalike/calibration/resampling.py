@@ -20,7 +20,6 @@ DRAWS = 400
 _SHIFTS = 8
 _LEVELS = 96
 _CHUNK = 1 << 22
-_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,23 +68,22 @@ def efron_weights(units: Ints, draws: int, rng: np.random.Generator) -> NDArray[
     order = np.argsort(units, kind="stable")
     sizes = np.unique(units, return_counts=True)[1]
     starts = np.cumsum(sizes) - sizes
+    times = _unit_counts(len(sizes), draws, rng)
     weights = np.empty((len(units), draws), np.float32)
-    for column in range(draws):
-        picked = np.repeat(np.arange(len(sizes)), _unit_counts(len(sizes), rng))
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
         # Each time that a unit comes, as many of its pictures are drawn as it has.
-        each = np.repeat(picked, sizes[picked])
-        rows = order[starts[each] + (rng.random(len(each)) * sizes[each]).astype(np.int64)]
-        weights[:, column] = np.bincount(rows, minlength=len(units))
+        drawn = rng.multinomial(times[alike] * size, np.full(size, 1 / size))
+        weights[order[starts[alike][:, None] + np.arange(size)]] = drawn.transpose(0, 2, 1)
     return weights
 
 
-def _unit_counts(count: int, rng: np.random.Generator) -> Ints:
-    """Return how often each unit is drawn; a draw of one unit alone has no pairs and is made again."""
-    for _ in range(_TRIES):
-        times = rng.multinomial(count, np.full(count, 1 / count))
-        if count < 2 or np.count_nonzero(times) > 1:
-            break
-    return times
+def _unit_counts(count: int, draws: int, rng: np.random.Generator) -> Ints:
+    """Return (count, draws) how often each unit comes; a draw of one unit alone has no pairs and is made again."""
+    times = rng.multinomial(count, np.full(count, 1 / count), size=draws)
+    while count > 1 and len(alone := np.flatnonzero(times.max(axis=1) == count)):
+        times[alone] = rng.multinomial(count, np.full(count, 1 / count), size=len(alone))
+    return times.T
 
 
 def _rates(pairs: ScoredPairs, ranks: Ints, weights: NDArray[np.float32]) -> Floats:
@@ -116,15 +114,14 @@ def _inside_units(weights: NDArray[np.float32], units: Ints) -> NDArray[np.float
 
 def _carried_over(setting: Floats, outcome: Floats, nominal: Floats) -> Floats:
     """Return (D, L): thresholds that pass ``nominal`` in a row of ``setting``, used in another row of ``outcome``."""
-    places = np.arange(len(nominal))
+    last = len(nominal) - 1
     # The place on the grid, with a fraction, at which each row passes the nominal rates.
-    at = np.stack([np.interp(np.log(nominal), np.log(np.maximum(row, 1e-300)), places) for row in setting])
-    rows = [
-        np.interp(at[d], places, outcome[(d + shift) % len(outcome)])
-        for d in range(len(at))
-        for shift in range(_SHIFTS)
-    ]
-    return np.array(rows)
+    logs = np.log(np.maximum(setting, 1e-300))
+    at = np.stack([np.interp(np.log(nominal), row, np.arange(last + 1)) for row in logs])[:, None]
+    low = at.astype(np.int64)
+    rows = (np.arange(len(setting))[:, None, None] + np.arange(_SHIFTS)[:, None]) % len(outcome)
+    below, above = outcome[rows, low], outcome[rows, np.minimum(low + 1, last)]
+    return np.asarray(below + (at - low) * (above - below)).reshape(-1, last + 1)
 
 
 def shortest_interval(draws: Floats, share: float = 0.95) -> tuple[Floats, Floats]:

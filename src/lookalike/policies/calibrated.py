@@ -27,6 +27,7 @@ class Calibrated:
 
     def __post_init__(self) -> None:
         checked_target(self.false_alarm_rate, "a false alarm rate")
+        self.calibration.alarms[self.calibration.decides].check(self.false_alarm_rate)
 
     def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
         """Return the verdict of the deciding metric, with what every calibrated metric says."""
