@@ -7,7 +7,17 @@ import importlib
 import subprocess
 import sys
 
-NAMES = ("footprint", "durability", "indexing", "search", "retrieval", "structural", "quality", "explanation", "decisions")
+NAMES = (
+    "footprint",
+    "durability",
+    "indexing",
+    "search",
+    "retrieval",
+    "structural",
+    "quality",
+    "explanation",
+    "decisions",
+)
 
 
 def main() -> int:
