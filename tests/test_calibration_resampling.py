@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lookalike.calibration.fitting import fit_from, table_of
 from lookalike.calibration.pairs import ScoredPairs
 from lookalike.calibration.resampling import (
+    _carried_over,
     _rates,
     _unit_counts,
     bayesian_weights,
@@ -75,6 +76,10 @@ def test_bayesian_weights_of_a_unit_sum_to_its_own_times_its_size() -> None:
     np.testing.assert_allclose(totals.mean(axis=1), np.array([4, 1, 2]) / 3, rtol=0.1)
 
 
+def test_no_bayesian_weight_is_so_small_that_a_product_of_two_vanishes() -> None:
+    assert bayesian_weights(np.arange(3), 1_000_000, rng()).min() > 1e-13
+
+
 def test_weights_are_the_same_for_the_same_seed_and_others_for_another() -> None:
     of = np.repeat(np.arange(5), 3)
     for draw in (efron_weights, bayesian_weights):
@@ -118,6 +123,14 @@ def test_many_pairs_are_weighted_in_pieces_as_all_at_once(monkeypatch: pytest.Mo
 
 
 # The spread
+
+
+def test_a_threshold_set_on_one_draw_is_carried_to_another_by_hand() -> None:
+    # .1 lies halfway, in logarithms, between the rates .05 and .2 of the setting draw: so does its threshold.
+    setting, nominal = np.array([[0.05, 0.2, 1.0]]), np.array([0.1, 0.2, 1.0])
+    draws = _carried_over(setting, np.array([[0.2, 0.5, 1.0], [0.0, 0.1, 1.0]]), nominal)
+    np.testing.assert_allclose(draws[0], [0.35, 0.5, 1.0])
+    np.testing.assert_allclose(draws[1], [0.05, 0.1, 1.0])
 
 
 @given(st.lists(st.integers(0, 6), min_size=6, max_size=40))
