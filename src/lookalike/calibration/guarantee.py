@@ -67,12 +67,11 @@ def disjoint_closeness(pairs: ScoredPairs, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(pairs))
     a, b = pairs.units[pairs.i[shuffled]], pairs.units[pairs.j[shuffled]]
-    apart = a != b
-    low, high = np.minimum(a, b)[apart], np.maximum(a, b)[apart]
+    low, high = np.minimum(a, b), np.maximum(a, b)
     base = int(pairs.units.max(initial=0)) + 1
     # The first of a shuffled lot is one by lot for any two units.
     keys, first = np.unique(low * base + high, return_index=True)
-    by_units = dict(zip(keys.tolist(), shuffled[apart][first].tolist(), strict=True))
+    by_units = dict(zip(keys.tolist(), shuffled[first].tolist(), strict=True))
     order = rng.permutation(np.union1d(low, high)).tolist()
     chosen: list[int] = []
     while len(order) > 1:
