@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike import registry
 from lookalike.calibration.alarms import AlarmTable
-from lookalike.calibration.background import LARGEST_COHORT, Background, QualityShift
+from lookalike.calibration.background import LARGEST_COHORT, Background, QualityShift, keys_of
 from lookalike.calibration.calibration import Calibration
 from lookalike.calibration.fitting import Fit, fit_from, table_of
 from lookalike.calibration.fusion import Fusion, fusion_of, learn
@@ -161,7 +161,8 @@ def background_of(
         [quality for seen in found for _, quality in seen[1:]],
     )
     corrected = shift.taken_off(pictures.embeddings.vectors[cohort], [pictures.qualities[row] for row in cohort])
-    return Background(corrected, tuple(labels[row] for row in cohort), shift, usual)
+    keys = keys_of(pictures.embeddings.vectors[cohort])
+    return Background(corrected, tuple(labels[row] for row in cohort), shift, usual, keys)
 
 
 def adapted(sample: Sample, background: Background | None, metrics: Sequence[str] = METRICS) -> dict[str, Floats]:
@@ -173,7 +174,7 @@ def adapted(sample: Sample, background: Background | None, metrics: Sequence[str
         metric = registry.metric(name)
         found = closeness(metric, metric.matrix(vectors, vectors)).astype(np.float64)
         if background is not None:
-            levels = background.levels_against(metric, vectors, sample.labels, sample.labels)
+            levels = background.levels_against(metric, vectors, sample.labels, sample.labels, vectors)
             found -= (levels + levels.T) / 2
         matrices[name] = found
     return matrices

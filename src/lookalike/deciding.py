@@ -101,6 +101,6 @@ def _above_level(name: str, one: Seen, others: Seen, background: Background) -> 
     metric = registry.metric(name)
     found = closeness(metric, metric.matrix(one.corrected, others.corrected)[0]).astype(np.float64)
     # Neither is measured against pictures of what the other is said to show: those are no strangers if it is a match.
-    of_one = background.levels_against(metric, one.corrected, others.labels)[0]
-    of_others = background.levels(metric, others.corrected, others.labels)
+    of_one = background.levels_against(metric, one.corrected, others.labels, one.labels, others.corrected)[0]
+    of_others = background.levels_against(metric, others.corrected, one.labels, others.labels, one.corrected)[:, 0]
     return np.asarray(found - (of_one + of_others) / 2)

@@ -7,6 +7,8 @@ above it.
 
 A bad picture is also moved as a whole: noise moves all pictures' vectors in about the same direction. How far and where
 is learned from the gallery's own pictures, degraded, against their measured quality (:class:`QualityShift`).
+
+All is kept as float16, and used as it is kept, so that a calibration that was written decides as the one that was made.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.calibration.pairs import Floats, closeness, numbered
+from lookalike.calibration.kept import by_name, number, numbers
+from lookalike.calibration.pairs import Floats, Ints, closeness, numbered
 from lookalike.errors import InputError
 from lookalike.protocols import Metric
 from lookalike.types import Float32, Quality, Usual
@@ -28,6 +31,9 @@ from lookalike.types import Float32, Quality, Usual
 NEAREST = 0.08
 """Which share of the cohort makes the level, the nearest: the strangers that could be taken for the thing itself."""
 LARGEST_COHORT = 256
+_KEY = 32
+_SAME_KEY = 1e-3
+_SAME_DIRECTION = 1 - 1e-5
 _RIDGE = 3.0
 # Where the straight pieces of the learned response begin and end, for each measured quantity.
 _NODES: Mapping[str, Sequence[float]] = {
@@ -58,6 +64,14 @@ class QualityShift:
     weights: Float32
     usual: Floats
 
+    def __post_init__(self) -> None:
+        if self.weights.ndim != 2 or self.weights.shape[0] != FEATURES or self.usual.shape != (FEATURES,):
+            raise InputError(
+                f"what quality does is {FEATURES} rows of weights and as many numbers of what is usual, "
+                f"got {self.weights.shape} and {self.usual.shape}"
+            )
+        object.__setattr__(self, "weights", _as_kept(self.weights))
+
     @classmethod
     def learn(
         cls, clean: Float32, of_clean: Sequence[Quality], degraded: Float32, of_degraded: Sequence[Quality]
@@ -76,9 +90,7 @@ class QualityShift:
 
     def taken_off(self, vectors: Float32, qualities: Sequence[Quality]) -> Float32:
         """Return (N, dim) unit vectors as pictures of usual quality would have them."""
-        moved = vectors - ((responses(qualities) - self.usual) @ self.weights).astype(np.float32)
-        lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-        return np.asarray(moved / np.where(lengths > 0, lengths, 1), np.float32)
+        return _unit(vectors - ((responses(qualities) - self.usual) @ self.weights).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,13 +98,15 @@ class Background:
     """The cohort: (C, dim) unit vectors with a label each (None: not known), and what quality does, if it was learned.
 
     The vectors are already of usual quality: :meth:`QualityShift.taken_off` was applied to them. ``usual`` says how
-    noisy and soft the gallery's pictures are: worse ones are restored before they are embedded.
+    noisy and soft the gallery's pictures are: worse ones are restored before they are embedded. ``keys`` are
+    those of the vectors as they came (:func:`keys_of`): stored items, whose quality is not known, are recognized by it.
     """
 
     vectors: Float32
     labels: tuple[str | None, ...]
     shift: QualityShift | None = None
     usual: Usual | None = None
+    keys: Float32 | None = None
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.labels) or not len(self.vectors):
@@ -100,6 +114,12 @@ class Background:
                 f"a background is at least one vector with a label each, got {self.vectors.shape} vectors and "
                 f"{len(self.labels)} labels"
             )
+        dim = self.vectors.shape[1]
+        if self.shift is not None and self.shift.weights.shape[1] != dim:
+            raise InputError(f"a background of {dim} dimensions got weights of {self.shift.weights.shape[1]}")
+        if self.keys is not None and self.keys.shape != keys_of(self.vectors).shape:
+            raise InputError(f"{len(self.vectors)} vectors of {dim} dimensions got keys of shape {self.keys.shape}")
+        object.__setattr__(self, "vectors", _unit(_as_kept(self.vectors)))
 
     def corrected(self, vectors: Float32, qualities: Sequence[Quality | None]) -> Float32:
         """Return (N, dim) unit vectors with what their quality did taken off; unknown quality counts as usual."""
@@ -118,84 +138,124 @@ class Background:
         return _means_of_nearest(-np.sort(-self._strangers(metric, vectors, without), axis=1))
 
     def levels_against(
-        self, metric: Metric, vectors: Float32, others: Sequence[str | None], own: Sequence[str | None] = ()
+        self,
+        metric: Metric,
+        vectors: Float32,
+        others: Sequence[str | None],
+        own: Sequence[str | None] = (),
+        beside: Float32 | None = None,
     ) -> Floats:
         """Return (N, M): the level of picture i, leaving out those labelled as what it is compared with, ``others[j]``.
 
         And, where it is known, those labelled as itself, ``own[i]``. A decision knows the label of the item that a
         picture is compared with, and a calibration both: were the like of j kept in when the level of i is taken, pairs
-        of known labels would seem further above it than pairs of unknown ones are.
+        of known labels would seem further above it than pairs of unknown ones are. ``beside`` (M, dim) are the vectors
+        of the others: one of the cohort is recognized without a label.
         """
         strangers = self._strangers(metric, vectors, own)
         order = np.argsort(-strangers, axis=1, kind="stable")
-        ranked = np.take_along_axis(strangers, order, axis=1)
-        labels = numbered(self.labels)[order]
+        ranked, kinds = np.take_along_axis(strangers, order, axis=1), self._kinds_of_cohort()[order]
         levels = np.repeat(_means_of_nearest(ranked)[:, None], len(others), axis=1)
-        number = {label: row for row, label in enumerate(dict.fromkeys(self.labels))}
-        of_others = np.array([number.get(label, -1) if label is not None else -1 for label in others])
-        for label in np.unique(of_others[of_others >= 0]):
-            levels[:, of_others == label] = _means_of_nearest(ranked, labels != label)[:, None]
+        of_others = self._kinds(others, None if beside is None else self._itself(beside))
+        for kind in np.unique(of_others[of_others >= 0]):
+            levels[:, of_others == kind] = _means_of_nearest(ranked, kinds != kind)[:, None]
         return levels
 
-    def _strangers(self, metric: Metric, vectors: Float32, without: Sequence[str | None]) -> Floats:
-        """Return (N, C) closeness to the cohort; -inf where that is the picture itself or has its label."""
+    def _strangers(self, metric: Metric, vectors: Float32, labels: Sequence[str | None]) -> Floats:
+        """Return (N, C) closeness to the cohort; -inf where that is the picture itself or of its kind."""
         found = closeness(metric, metric.matrix(vectors, self.vectors)).astype(np.float64)
-        found[self._known(vectors, without)] = -np.inf
-        return np.asarray(found)
+        itself = self._itself(vectors)
+        kinds = self._kinds(labels or [None] * len(vectors), itself)
+        known = itself | (self._kinds_of_cohort() == kinds[:, None])
+        known[known.all(axis=1)] = False  # where all of the cohort is of its own kind, that has to do
+        return np.where(known, -np.inf, found)
 
-    def _known(self, vectors: Float32, without: Sequence[str | None]) -> NDArray[np.bool_]:
-        itself = vectors @ self.vectors.T >= 1 - 1e-5
-        if not without:
-            return np.asarray(itself)
-        own = np.array(self.labels, object)
-        same = np.array([(own == label) if label is not None else np.zeros(len(own), bool) for label in without])
-        return np.asarray(itself | same.astype(bool))
+    def _itself(self, vectors: Float32) -> NDArray[np.bool_]:
+        """Return (N, C): which of the cohort is the very picture, corrected as it is or as it came."""
+        itself = vectors @ self.vectors.T >= _SAME_DIRECTION
+        if self.keys is not None:
+            apart = np.abs(keys_of(vectors)[:, None] - self.keys).max(axis=2)
+            itself |= (apart < _SAME_KEY) & self.keys.any(axis=1)
+        return np.asarray(itself)
+
+    def _kinds_of_cohort(self) -> Ints:
+        """Return (C,) numbers: alike for one label; who has none is a kind of its own."""
+        return numbered([row if label is None else label for row, label in enumerate(self.labels)])
+
+    def _kinds(self, labels: Sequence[str | None], itself: NDArray[np.bool_] | None) -> Ints:
+        """Return (N,) the kind in the cohort that has the label, or is the very picture; -1 where there is none."""
+        kinds = self._kinds_of_cohort()
+        of_label = dict(zip(self.labels, kinds.tolist(), strict=True)) | {None: -1}
+        found = np.array([of_label.get(label, -1) for label in labels], np.int64)
+        if itself is None:
+            return found
+        return np.where((found < 0) & itself.any(axis=1), kinds[itself.argmax(axis=1)], found)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON object; vectors are kept as float16."""
+        shift = self.shift
         return {
             "vectors": packed(self.vectors),
             "dim": self.vectors.shape[1],
             "labels": list(self.labels),
-            "shift": None
-            if self.shift is None
-            else {"weights": packed(self.shift.weights), "usual": self.shift.usual.tolist()},
+            "shift": None if shift is None else {"weights": packed(shift.weights), "usual": shift.usual.tolist()},
             "usual": None if self.usual is None else asdict(self.usual),
+            "keys": None if self.keys is None else packed(self.keys, "<f4"),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Background:
         """Return the background of such an object."""
-        dim, shift = int(data["dim"]), data["shift"]
-        learned = None
-        if shift is not None:
-            learned = QualityShift(unpacked(shift["weights"], dim), np.asarray(shift["usual"], np.float64))
-        usual = None if data["usual"] is None else Usual(**data["usual"])
-        return cls(unpacked(data["vectors"], dim), tuple(data["labels"]), learned, usual)
+        dim, shift, keys, usual = int(number(data["dim"])), data["shift"], data["keys"], data["usual"]
+        if not all(label is None or isinstance(label, str) for label in data["labels"]):
+            raise InputError("a label in the background is no text")
+        return cls(
+            unpacked(data["vectors"], dim),
+            tuple(data["labels"]),
+            None if shift is None else QualityShift(unpacked(shift["weights"], dim), numbers(shift["usual"])),
+            None if usual is None else Usual(**by_name(usual)),
+            None if keys is None else unpacked(keys, keys_of(np.zeros((1, dim), np.float32)).shape[1], "<f4"),
+        )
 
 
 def _means_of_nearest(ranked: Floats, counted: NDArray[np.bool_] | None = None) -> Floats:
-    """Return (N,) the mean of the nearest of each row of (N, C), which falls; where a row has none, the others' median.
+    """Return (N,) the mean of the nearest of each row of (N, C), which falls; of all where none is ``counted``.
 
     The nearest are a share of those that count, not a number, so that leaving some out does not lower the mean.
     """
-    alive = np.isfinite(ranked) if counted is None else counted & np.isfinite(ranked)
+    alive = np.isfinite(ranked)
+    if counted is not None:
+        alive = np.where((alive & counted).any(axis=1, keepdims=True), alive & counted, alive)
     place = np.cumsum(alive, axis=1)
     wanted = np.maximum(1, np.rint(NEAREST * place[:, -1:]))
     nearest = alive & (place <= wanted)
-    totals = np.where(nearest, ranked, 0.0).sum(axis=1)
-    numbers = nearest.sum(axis=1)
-    levels = totals / np.maximum(1, numbers)
-    alone = numbers == 0  # all of the cohort is of its own kind
-    levels[alone] = np.median(levels[~alone]) if (~alone).any() else 0.0
-    return np.asarray(levels)
+    return np.asarray(np.where(nearest, ranked, 0.0).sum(axis=1) / nearest.sum(axis=1))
 
 
-def packed(values: Float32) -> str:
-    """Return (N, dim) numbers as text: base64 of little-endian float16."""
-    return base64.b64encode(np.ascontiguousarray(values, "<f2").tobytes()).decode()
+def keys_of(vectors: Float32) -> Float32:
+    """Return (N, up to 32) sums of neighbouring entries: few numbers by which a vector is recognized."""
+    dim = vectors.shape[1]
+    return np.asarray(np.add.reduceat(vectors, np.arange(0, dim, -(-dim // _KEY)), axis=1))
 
 
-def unpacked(text: str, dim: int) -> Float32:
-    """Return the (N, dim) float32 of such text."""
-    return np.frombuffer(base64.b64decode(text), "<f2").reshape(-1, dim).astype(np.float32)
+def packed(values: Float32, kind: str = "<f2") -> str:
+    """Return (N, dim) numbers as text: base64 of little-endian float16, or of another ``kind``."""
+    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
+
+
+def unpacked(text: str, dim: int, kind: str = "<f2") -> Float32:
+    """Return the (N, dim) float32 of such text; raise InputError where one is no number."""
+    values = np.frombuffer(base64.b64decode(text, validate=True), kind).reshape(-1, dim).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError("a packed number is NaN or infinite")
+    return values
+
+
+def _as_kept(values: Float32) -> Float32:
+    return unpacked(packed(values), values.shape[1])
+
+
+def _unit(vectors: Float32) -> Float32:
+    """Return the vectors at length 1; a vector of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
