@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.calibration.pairs import ScoredPairs
+from lookalike.calibrating import Sample, Wanted, calibration_of
+from lookalike.calibration import Background, Calibration, ScoredPairs
+from lookalike.calibration.background import FEATURES, QualityShift, keys_of, responses
+from lookalike.restoration import usual_of
+from lookalike.types import Embeddings, Quality, Space
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,42 @@ def world(seed: int, units: int = 12, each: int = 3, dim: int = 6) -> World:
     of = np.repeat(np.arange(units), each)
     pictures = places[of] + scatter[of, None] * rng.normal(size=(len(of), dim))
     return World(-np.sqrt(((pictures[:, None] - pictures[None]) ** 2).sum(axis=2)), of)
+
+
+SPACE = Space("tests", "1", "none", 16)
+
+
+def sample(seed: int, units: int = 14, each: int = 3, labelled: bool = True) -> Sample:
+    """Unit vectors around those of their units, with labels or without."""
+    rng = np.random.default_rng([seed, 33])
+    of = np.repeat(np.arange(units), each)
+    vectors = rng.normal(size=(units, SPACE.dim))[of] + 0.6 * rng.normal(size=(len(of), SPACE.dim))
+    same = of[:, None] == of[None]
+    return Sample(
+        Embeddings.from_raw(vectors, SPACE),
+        tuple(Quality(*rng.uniform((0.3, 0.15, 1, 0), (0.6, 0.3, 4, 1)).tolist()) for _ in of),
+        ~same,
+        same & ~np.eye(len(of), dtype=bool),
+        of,
+        tuple(f"unit {unit}" if labelled else None for unit in of),
+        np.ones(len(of), bool),
+    )
+
+
+def background(of: Sample, seed: int = 0) -> Background:
+    """The first two of each three pictures as a cohort, and something that quality does."""
+    rows = np.flatnonzero(np.arange(len(of.labels)) % 3 < 2)
+    weights = 0.05 * np.random.default_rng(seed).normal(size=(FEATURES, SPACE.dim)).astype(np.float32)
+    shift = QualityShift(weights, responses(of.qualities).mean(axis=0))
+    plain = of.embeddings.vectors[rows]
+    vectors = shift.taken_off(plain, [of.qualities[row] for row in rows if of.qualities[row] is not None])  # type: ignore[misc]
+    labels = tuple(of.labels[row] for row in rows)
+    return Background(vectors, labels, shift, usual_of([q for q in of.qualities if q]), keys_of(plain))
+
+
+@functools.cache
+def calibration(adapting: bool = True, decides: str = "cosine", labelled: bool = True) -> Calibration:
+    """A calibration of such a sample, with every fusion."""
+    of = sample(0, labelled=labelled)
+    wanted = Wanted(0.1, decides, "a world that is known")
+    return calibration_of(of, background(of) if adapting else None, wanted, SPACE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,12 @@ import numpy as np
 from lookalike.calibration.pairs import Floats, Ints
 from lookalike.errors import InputError
 
+_LARGEST = 1e300
+
 
 def number(value: Any) -> float:
-    """Return a number; raise InputError where it is none, or infinite."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Return a number; raise InputError where it is none, infinite, or absurd."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST < value < _LARGEST:
         raise InputError(f"{value!r} is no number")
     return float(value)
 

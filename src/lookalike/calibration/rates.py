@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,7 +122,7 @@ def _slope(x: Floats, y: Floats, start: int) -> float:
 
 def checked_target(target: Any, what: str = "a false positive rate") -> float:
     """Return ``target`` if it is a rate that can be aimed at."""
-    if not isinstance(target, Real) or not 0 < float(target) < LOOSEST:
+    if not isinstance(target, int | float | np.floating) or not 0 < target < LOOSEST:
         raise InputError(f"{what} is above 0 and below {LOOSEST}, got {target!r}; 0.01 is one pair in a hundred")
     return float(target)
 
