@@ -52,13 +52,12 @@ def restored(image: Image, quality: Quality, usual: Usual) -> Image:
 def wiener(pixels: NDArray[np.uint8], noise: float, blur: float) -> NDArray[np.uint8]:
     """Return (H, W, 3) uint8 with white noise of deviation ``noise`` and Gaussian blur of ``blur`` pixels taken off."""
     height, width = pixels.shape[:2]
-    margins = ((min(_MARGIN, height), min(_MARGIN, height)), (min(_MARGIN, width), min(_MARGIN, width)), (0, 0))
-    padded = np.pad(pixels.astype(np.float32), margins, mode="symmetric")
+    padded = np.pad(pixels.astype(np.float32), ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="symmetric")
     mean = padded.mean(axis=(0, 1))
     gain = _gain(padded.shape[:2], float((padded - mean).var()), max(noise, _QUANTIZATION), blur)
     spectrum = np.fft.rfft2(padded - mean, axes=(0, 1)) * gain[..., None]
     plain = np.fft.irfft2(spectrum, s=padded.shape[:2], axes=(0, 1)) + mean
-    inside = plain[margins[0][0] : margins[0][0] + height, margins[1][0] : margins[1][0] + width]
+    inside = plain[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
     plain_pixels: NDArray[np.uint8] = np.clip(np.rint(inside), 0, 255).astype(np.uint8)
     return plain_pixels
 
