@@ -6,8 +6,10 @@
     rates         score -> rate with its interval, as a table that can be kept
     background    thresholds that adapt: what a picture scores against strangers, what its quality does to it
     alarms        the rate per query, at a gallery's size
-    fitting       all of it together -> Calibration
-    calibration   what is kept of it, as JSON
+    fitting       a threshold for a target rate, with what is estimated and proven of it, or why there is none
+    fusion        several metrics made one
+    calibration   all of it together; kept: the numbers of it, read from JSON and checked
+    builtin       the calibration that comes with the default encoder
 
 Inside this package scores are *closeness*: higher is closer, whatever the metric (distances are negated).
 """

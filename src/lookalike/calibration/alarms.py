@@ -123,8 +123,8 @@ class AlarmTable:
     def _share(self, best: Floats, closeness: float) -> float:
         passed, count = int((best >= closeness).sum()), self.independent()
         if passed == 0:
-            beyond = (closeness - best[0]) / self.spacing if self.spacing > 0 else 0.0
-            return max(math.exp(-beyond), 1 / _FURTHEST) / (count + 1)
+            beyond = min(closeness - best[0], self.spacing * math.log(_FURTHEST))
+            return math.exp(-beyond / self.spacing if self.spacing > 0 else 0.0) / (count + 1)
         if passed == len(best):
             return 1.0
         rank = passed - 1 + (best[passed - 1] - closeness) / (best[passed - 1] - best[passed])
