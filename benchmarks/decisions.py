@@ -17,7 +17,8 @@ but not a label is neither.
 - *Metrics and fusions*: the false negative rate of each at equal achieved rate on the second half.
 
 The ways: *fixed* thresholds on plain scores; *cohort*: above the pictures' level with strangers; *quality*: vectors
-corrected, and pictures restored, by measured quality; both together are what lookalike does.
+corrected, and pictures restored, by measured quality (*shift*: corrected only); *offset*: what quality still adds to
+the scores taken off. All together are what lookalike does.
 """
 
 from __future__ import annotations
@@ -35,17 +36,20 @@ from numpy.typing import NDArray
 from benchmarks.harness import Report, Target, cores, parser, say
 from benchmarks.labelled_sets import DEGRADATIONS, STRONG, LabelledSet, available, load
 from lookalike import registry
+from lookalike.calibrating import Sample, adapted, either_way, with_offsets
 from lookalike.calibration.alarms import AlarmTable
-from lookalike.calibration.background import LARGEST_COHORT, Background, QualityShift
+from lookalike.calibration.background import LARGEST_COHORT, Background, QualityShift, keys_of
 from lookalike.calibration.fitting import fit_from, table_of
 from lookalike.calibration.fusion import fusion_of, learn
 from lookalike.calibration.pairs import ScoredPairs, closeness
+from lookalike.deciding import Seen, above_levels
 from lookalike.errors import InputError
 from lookalike.policies.gap import cut_at_gap
+from lookalike.types import Embeddings, Quality, Space
 
 TARGETS = (0.05, 0.01, 0.001)
 METRICS = ("cosine", "euclidean", "manhattan")
-WAYS = ("fixed", "cohort", "quality", "cohort + shift", "cohort + quality")
+WAYS = ("fixed", "cohort", "quality", "cohort + shift", "cohort + quality", "cohort + quality + offset")
 ALARMS = 0.05
 _DRIFT_TARGET = 0.01
 _DEGRADED = 96
@@ -82,52 +86,51 @@ def main() -> None:
 class Scorer:
     """How vectors become closeness: with which parts of the background."""
 
-    background: Background | None
-    cohort: bool = True
-    restored: bool = True
+    background: Background | None = None
+    cohort: bool = False
+    restored: bool = False
 
-    def corrected(self, vectors: NDArray[np.float32], qualities: Sequence[Any]) -> NDArray[np.float32]:
-        return vectors if self.background is None else self.background.corrected(vectors, qualities)
+    def seen(self, vectors: NDArray[np.float32], qualities: Sequence[Any]) -> Seen:
+        """Return queries of unknown label."""
+        corrected = vectors if self.background is None else self.background.corrected(vectors, qualities)
+        return Seen(embeddings(vectors), corrected, tuple(qualities), (None,) * len(vectors))
 
-    def closeness(self, metric: str, a: NDArray[np.float32], b: NDArray[np.float32], own: Sequence[str] = ()) -> Floats:
-        """Return (A, B) of queries a of unknown label against items b, whose labels ``own`` the cohort leaves out."""
+    def closeness(self, metric: str, queries: Seen, items: Seen) -> Floats:
+        """Return (Q, N) of queries against stored items."""
+        if self.background is not None and self.cohort:
+            return above_levels(metric, queries, items, self.background)
         part = registry.metric(metric)
-        found = closeness(part, part.matrix(a, b)).astype(np.float64)
-        if self.background is None or not self.cohort:
-            return found
-        of_items = self.background.levels(part, b, own)
-        of_queries = self.background.levels_against(part, a, own)
-        return np.asarray(found - (of_queries + of_items[None]) / 2)
+        return closeness(part, part.matrix(queries.corrected, items.corrected)).astype(np.float64)
 
-    def among(self, metric: str, vectors: NDArray[np.float32], labels: Sequence[str]) -> Floats:
-        """Return (N, N) closeness of labelled pictures, as a calibration takes it."""
-        part = registry.metric(metric)
-        found = closeness(part, part.matrix(vectors, vectors)).astype(np.float64)
-        if self.background is None or not self.cohort:
-            return found
-        levels = self.background.levels_against(part, vectors, labels, labels)
-        return np.asarray(found - (levels + levels.T) / 2)
+    def among(self, metrics: Sequence[str], data: LabelledSet, rows: Rows) -> dict[str, Floats]:
+        """Return (n, n) closeness of labelled pictures, as a calibration takes it."""
+        if self.background is not None and self.cohort:
+            return adapted(sample(data, rows), self.background, metrics)
+        queries = self.seen(data.clean[rows], qualities(data, rows))
+        return {metric: self.closeness(metric, queries, stored(data, rows)) for metric in metrics}
 
 
 def scorer(data: LabelledSet, rows: Rows, way: str, seed: int) -> Scorer:
     """Return the scorer that this half gives."""
     if way == "fixed":
-        return Scorer(None, restored=False)
+        return Scorer()
     rng = np.random.default_rng(seed)
-    shift = None
-    if "quality" in way or "shift" in way:
-        some = rng.permutation(rows)[:_DEGRADED]
+    some = rng.permutation(rows)[:_DEGRADED]
+    chosen = np.sort(rng.permutation(rows)[:LARGEST_COHORT])
+    variant_qualities = [quality for row in some for quality in data.variant_quality[row]]
+    vectors, shift = data.clean[chosen], None
+    if way != "cohort":
         shift = QualityShift.learn(
             data.variants[some, 0],
             [data.variant_quality[row][0] for row in some],
             data.variants[some, 1:],
             [quality for row in some for quality in data.variant_quality[row][1:]],
         )
-    chosen = np.sort(rng.permutation(rows)[:LARGEST_COHORT])
-    vectors = data.clean[chosen]
-    if shift is not None:
-        vectors = shift.taken_off(vectors, [data.clean_quality[row] for row in chosen])
-    background = Background(vectors, tuple(str(data.labels[row]) for row in chosen), shift)
+        vectors = shift.taken_off(vectors, qualities(data, chosen))
+    background = Background(vectors, tuple(names(data, chosen)), shift, keys=keys_of(data.clean[chosen]))
+    if "offset" in way:
+        own, alike = (which[some, None] == which[chosen] for which in (data.units, data.labels))
+        background = with_offsets(background, data.variants[some], variant_qualities, own, alike)
     return Scorer(background, cohort="cohort" in way, restored="quality" in way)
 
 
@@ -136,10 +139,32 @@ def names(data: LabelledSet, rows: Rows) -> list[str]:
     return [str(label) for label in data.labels[rows]]
 
 
-def clean_matrix(data: LabelledSet, rows: Rows, by: Scorer, metric: str) -> Floats:
-    """Return (n, n) closeness of a half's pictures among themselves."""
-    vectors = by.corrected(data.clean[rows], [data.clean_quality[row] for row in rows])
-    return by.among(metric, vectors, names(data, rows))
+def qualities(data: LabelledSet, rows: Rows) -> list[Quality]:
+    return [data.clean_quality[row] for row in rows]
+
+
+def embeddings(vectors: NDArray[np.float32]) -> Embeddings:
+    space = Space("benchmark", "1", "none", vectors.shape[1])
+    return Embeddings(np.ascontiguousarray(vectors), np.ones(len(vectors), np.float32), space)
+
+
+def stored(data: LabelledSet, rows: Rows) -> Seen:
+    """Return the items of a gallery."""
+    return Seen.stored(embeddings(data.clean[rows]), names(data, rows))
+
+
+def sample(data: LabelledSet, rows: Rows) -> Sample:
+    """Return what a half calibrates on."""
+    impostor, genuine = data.masks(rows)
+    vectors, queries = embeddings(data.clean[rows]), np.ones(len(rows), bool)
+    seen = tuple(qualities(data, rows))
+    return Sample(vectors, seen, impostor, genuine, data.units[rows], tuple(names(data, rows)), queries)
+
+
+def met(data: LabelledSet, rows: Rows, by: Scorer, metrics: Sequence[str] = METRICS) -> dict[str, Floats]:
+    """Return (n, n) by metric: each picture of the other half as a query, against them all as items."""
+    queries, items = by.seen(data.clean[rows], qualities(data, rows)), stored(data, rows)
+    return {metric: by.closeness(metric, queries, items) for metric in metrics}
 
 
 # Rates
@@ -162,8 +187,8 @@ def rate_outcomes(data: LabelledSet, seed: int) -> list[RateOutcome]:
     first, second = data.halves(seed)
     by = scorer(data, first, WAYS[-1], seed)
     (impostor, genuine), (other, other_genuine) = data.masks(first), data.masks(second)
-    matrices = {metric: clean_matrix(data, first, by, metric) for metric in METRICS}
-    others = {metric: clean_matrix(data, second, by, metric) for metric in METRICS}
+    matrices = {metric: either_way(found) for metric, found in by.among(METRICS, data, first).items()}
+    others = met(data, second, by)
     upper, same = np.triu(impostor, 1), np.triu(genuine, 1)
     if same.any():
         fusion = learn({m: x[upper] for m, x in matrices.items()}, {m: x[same] for m, x in matrices.items()})
@@ -172,8 +197,7 @@ def rate_outcomes(data: LabelledSet, seed: int) -> list[RateOutcome]:
     for metric, matrix in matrices.items():
         pairs = ScoredPairs.of_matrix(matrix, impostor, data.units[first])
         table = table_of(pairs)
-        met = others[metric][np.triu(other, 1)]
-        missed = others[metric][np.triu(other_genuine, 1)]
+        strange, missed = others[metric][other], others[metric][other_genuine]
         for target in TARGETS:
             try:
                 fit = fit_from(pairs, None, table, target)
@@ -184,7 +208,7 @@ def rate_outcomes(data: LabelledSet, seed: int) -> list[RateOutcome]:
                 RateOutcome(
                     metric,
                     target,
-                    float((met >= fit.threshold).mean()),
+                    float((strange >= fit.threshold).mean()),
                     fit.rate.low,
                     fit.rate.high,
                     fit.guaranteed.rate,
@@ -263,13 +287,11 @@ def degraded_outcomes(data: LabelledSet, seed: int) -> Degraded:
     out: Degraded = {}
     for way in WAYS:
         by = scorer(data, first, way, seed)
-        threshold = np.quantile(clean_matrix(data, first, by, "cosine")[np.triu(impostor, 1)], 1 - _DRIFT_TARGET)
-        gallery = by.corrected(data.clean[second], [data.clean_quality[row] for row in second])
-        labels = names(data, second)
+        threshold = np.quantile(by.among(["cosine"], data, first)["cosine"][impostor], 1 - _DRIFT_TARGET)
         for name in DEGRADATIONS:
             vectors = (data.degraded if by.restored else data.plain)[name][second]
-            queries = by.corrected(vectors, [data.degraded_quality[name][row] for row in second])
-            found = by.closeness("cosine", queries, gallery, labels)
+            queries = by.seen(vectors, [data.degraded_quality[name][row] for row in second])
+            found = by.closeness("cosine", queries, stored(data, second))
             impostors = found[other]
             equal = np.quantile(impostors, 1 - _DRIFT_TARGET)
             out[way, name] = float((impostors >= threshold).mean()), float((found[genuine] < equal).mean())
@@ -316,6 +338,8 @@ def _degraded_section(report: Report, sets: Sequence[LabelledSet], splits: int) 
                 f"{s['drift']:.2f}",
                 f"{s['all']:+.1%}",
                 f"{s['strong']:+.1%}",
+                f"{s['pooled']:+.1%}",
+                f"{s['pooled strong']:+.1%}",
                 f"{100 * s['worst']:+.1f} ({s['where']})",
             )
             for way, s in summary.items()
@@ -376,12 +400,11 @@ def unmatched_outcomes(data: LabelledSet, seed: int) -> dict[tuple[str, str], tu
     out = {}
     for way in WAYS:
         by = scorer(data, first, way, seed)
-        inside = clean_matrix(data, first, by, "cosine")
+        inside = by.among(["cosine"], data, first)["cosine"]
         alarms = AlarmTable.of_matrix(inside, impostor, data.units[first])
         limit, least = alarms.threshold(ALARMS, len(first)), alarms.gap(ALARMS)
-        gallery = by.corrected(data.clean[first], [data.clean_quality[row] for row in first])
-        queries = by.corrected(data.clean[second], [data.clean_quality[row] for row in second])
-        strange = by.closeness("cosine", queries, gallery, names(data, first))
+        queries = by.seen(data.clean[second], qualities(data, second))
+        strange = by.closeness("cosine", queries, stored(data, first))
         if data.name == "bccd":  # the classes are the same in both halves: only another class is no match
             strange = np.where(data.labels[second][:, None] == data.labels[first][None], -np.inf, strange)
         own = np.where(np.eye(len(first), dtype=bool), -np.inf, inside)
@@ -425,20 +448,20 @@ def metric_outcomes(data: LabelledSet, seed: int) -> dict[tuple[str, float], flo
     first, second = data.halves(seed)
     by = scorer(data, first, WAYS[-1], seed)
     (impostor, genuine), (other, same) = data.masks(first), data.masks(second)
-    own = {metric: clean_matrix(data, first, by, metric) for metric in METRICS}
-    met = {metric: clean_matrix(data, second, by, metric) for metric in METRICS}
+    own = {metric: either_way(found) for metric, found in by.among(METRICS, data, first).items()}
+    others = met(data, second, by)
     tables = {m: table_of(ScoredPairs.of_matrix(x, impostor, data.units[first])) for m, x in own.items()}
     fused = {f"fused, {name}": fusion_of(name, tables) for name in ("all_of", "any_of", "weighted")}
     upper, alike = np.triu(impostor, 1), np.triu(genuine, 1)
     if alike.any():
         learned = learn({m: x[upper] for m, x in own.items()}, {m: x[alike] for m, x in own.items()})
         fused["fused, learned"] = learned
-    scores = {**met, **{name: fusion.combine(met) for name, fusion in fused.items()}, **_plain(data, second)}
+    scores = {**others, **{name: fusion.combine(others) for name, fusion in fused.items()}, **_plain(data, second)}
     out = {}
     for name, matrix in scores.items():
         for rate in (0.05, 0.01):
-            limit = np.quantile(matrix[np.triu(other, 1)], 1 - rate)
-            out[name, rate] = float((matrix[np.triu(same, 1)] < limit).mean()) if same.any() else float("nan")
+            limit = np.quantile(matrix[other], 1 - rate)
+            out[name, rate] = float((matrix[same] < limit).mean()) if same.any() else float("nan")
     return out
 
 

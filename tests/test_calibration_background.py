@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lookalike.calibration.background import (
     Background,
     QualityShift,
     keys_of,
+    offset_of,
     packed,
     responses,
     unpacked,
@@ -162,7 +164,7 @@ def test_vectors_of_zeros_have_finite_levels(metric: Metric) -> None:
     assert np.isfinite(background.levels(metric, vectors)).all()
     assert not background.vectors[:2].any()
     # Zeros recognize nothing: that two pictures have no vector does not make them one.
-    assert not background._itself(vectors)[:2].any()
+    assert not background.itself(vectors)[:2].any()
 
 
 def test_no_vectors_have_no_levels(metric: Metric) -> None:
@@ -187,7 +189,7 @@ def test_keys_tell_vectors_apart_and_know_them_again(dim: int, seed: int) -> Non
     assert keys.shape[1] <= 32
     np.testing.assert_allclose(keys.sum(axis=1), vectors.sum(axis=1), atol=1e-5)
     background = Background(unit(10, seed + 100, dim + 2), (None,) * 10, keys=keys)
-    itself = background._itself(vectors + np.float32(1e-6))
+    itself = background.itself(vectors + np.float32(1e-6))
     assert itself.diagonal().all()
     assert (itself == np.eye(10, dtype=bool)).all() or dim + 2 < 6
 
@@ -198,8 +200,8 @@ def test_a_copy_that_is_hardly_changed_is_not_the_same_picture() -> None:
     near /= np.linalg.norm(near, axis=1, keepdims=True)
     assert ((near * vectors).sum(axis=1) > 0.9997).all()
     background = Background(unit(20, 2, 1280), (None,) * 20, keys=keys_of(vectors))
-    assert not background._itself(near).any()
-    assert background._itself(vectors).sum() == 20
+    assert not background.itself(near).any()
+    assert background.itself(vectors).sum() == 20
 
 
 # What quality does
@@ -273,6 +275,80 @@ def test_nothing_to_learn_from_moves_nothing() -> None:
     assert not learned.weights.any()
 
 
+# What quality still adds to scores
+
+
+def blurring(seed: int) -> tuple[Background, np.ndarray, list[Quality], np.ndarray]:
+    """Pictures whose copies are drawn towards a picture of the cohort each, the more the softer they are."""
+    rng = np.random.default_rng(seed)
+    clean, cohort = unit(40, seed), unit(60, 1)
+    softness = rng.uniform(0, 4, size=(40, 9))
+    softness[:, 0] = 0.5
+    toward = cohort[rng.integers(0, 60, 40)]
+    vectors = clean[:, None] + 0.2 * (softness[..., None] - 0.5) * toward[:, None]
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    qualities = [quality(blur=float(s)) for s in softness.ravel()]
+    shift = QualityShift(np.zeros((FEATURES, DIM), np.float32), responses([quality()])[0])
+    return Background(cohort, (None,) * 60, shift), vectors.astype(np.float32), qualities, softness
+
+
+def test_what_quality_adds_above_the_levels_is_learned_and_told(metric: Metric) -> None:
+    background, vectors, qualities, _ = blurring(0)
+    nobody = np.zeros((40, 60), bool)
+    offsets = {metric.name: offset_of(background, metric, vectors, qualities, nobody, nobody)}
+    knowing = replace(background, offsets=offsets)
+    _, fresh, of_fresh, softness = blurring(50)
+    flat = fresh.reshape(-1, DIM)
+    others = unit(60, 1)  # the cohort itself stands for what is met
+    found = naive_tails(metric, flat, background, others).reshape(40, 9)
+    left = found - knowing.offset(metric.name, of_fresh).reshape(40, 9)
+    soft = softness > 3
+    before, after = ((x - x[:, :1])[soft].mean() for x in (found, left))
+    assert before > 0.05
+    assert abs(after) < before / 3
+
+
+def naive_tails(metric: Metric, vectors: np.ndarray, background: Background, others: np.ndarray) -> np.ndarray:
+    tails = []
+    for vector in vectors:
+        above = []
+        for j, other in enumerate(others):
+            sign = 1 if metric.higher_is_closer else -1
+            close = sign * float(metric.matrix(vector[None], other[None])[0, 0])
+            mine = naive_level(metric, vector, background.vectors, [None] * 60, (), [j])
+            theirs = naive_level(metric, other, background.vectors, [None] * 60, (), [j])
+            above.append(close - (mine + theirs) / 2)
+        tails.append(max(above))
+    return np.array(tails)
+
+
+def test_usual_and_unknown_quality_add_nothing_nor_does_a_metric_that_was_not_learned() -> None:
+    shift = QualityShift(np.zeros((FEATURES, DIM), np.float32), responses([quality()])[0])
+    offsets = {"cosine": np.arange(1.0, FEATURES + 1)}
+    background = Background(unit(4, 0), (None,) * 4, shift, offsets=offsets)
+    dark = responses([quality(0.1)])[0] - responses([quality()])[0]
+    got = background.offset("cosine", [None, quality(), quality(0.1)])
+    np.testing.assert_allclose(got, [0, 0, dark @ offsets["cosine"]], atol=1e-12)
+    assert got[2] != 0
+    assert not background.offset("euclidean", [quality(0.1)]).any()
+
+
+def test_who_belongs_to_a_picture_and_who_is_like_it_are_no_strangers(metric: Metric) -> None:
+    background, vectors = Background(unit(40, 0), LABELS), unit(5, 1)
+    own = np.random.default_rng(0).random((5, 40)) < 0.3
+    others = np.random.default_rng(1).random((3, 40)) < 0.3
+    own[4], others[2] = True, ~own[0]  # all are its own; nobody were left
+    got = background.levels_apart(metric, vectors, own, others)
+    for i in range(5):
+        for j in range(3):
+            mine = own[i] if i < 4 else np.zeros(40, bool)
+            left_out = mine | others[j]
+            want = naive_level(
+                metric, vectors[i], background.vectors, LABELS, (), np.flatnonzero(mine if left_out.all() else left_out)
+            )
+            assert got[i, j] == pytest.approx(want, abs=1e-5)
+
+
 # What is kept
 
 
@@ -296,6 +372,7 @@ def test_a_background_that_was_written_is_the_one_that_was_made_to_the_last_bit(
     shift = QualityShift(0.1 * unit(FEATURES, 3, dim), np.linspace(0, 1, FEATURES))
     vectors = unit(20, 0, dim)
     made = Background(vectors, ("a", None) * 10, shift, Usual(1.0, 0.5, 3.0, 2.0), keys_of(unit(20, 1, dim)))
+    made = replace(made, offsets={"cosine": np.linspace(-0.1, 0.3, FEATURES)})
     again = Background.from_dict(json.loads(json.dumps(made.as_dict(), allow_nan=False)))
     np.testing.assert_array_equal(again.vectors, made.vectors)
     np.testing.assert_allclose(made.vectors, vectors, atol=1e-3)
@@ -306,6 +383,7 @@ def test_a_background_that_was_written_is_the_one_that_was_made_to_the_last_bit(
     np.testing.assert_array_equal(again.shift.weights, shift.weights)
     np.testing.assert_array_equal(again.shift.usual, shift.usual)
     np.testing.assert_array_equal(again.keys, made.keys)
+    np.testing.assert_array_equal(again.offsets["cosine"], made.offsets["cosine"])
     assert again.as_dict() == made.as_dict()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lookalike import registry
-from lookalike.calibrating import adapted
+from lookalike.calibrating import adapted, either_way
 from lookalike.calibration import Background, Calibration
 from lookalike.calibration.background import NEAREST, keys_of
 from lookalike.calibration.fusion import FUSIONS
@@ -62,7 +62,9 @@ def test_scores_and_shifts_equal_a_naive_loop_over_pairs(own: str | None) -> Non
             assert scores[name] == pytest.approx(float(plain), abs=1e-6)
             exact = metric.matrix(one.corrected.astype(float), others.corrected[j : j + 1].astype(float))[0, 0]
             levels = [naive_level(name, v, cohort, [own, label]) for v in (one.corrected[0], others.corrected[j])]
-            above[name] = sign * exact - sum(levels) / 2
+            of_quality = [cohort.offset(name, [one.qualities[0]])[0], cohort.offset(name, [others.qualities[j]])[0]]
+            assert all(of_quality)
+            above[name] = sign * exact - sum(levels) / 2 - sum(of_quality)
             assert found.calibrated(name)[j] == pytest.approx(above[name], abs=1e-5)
             assert sign * scores[name] - context.shifts[name] == pytest.approx(above[name], abs=1e-5)
         for name, fusion in made.fusions.items():
@@ -71,20 +73,40 @@ def test_scores_and_shifts_equal_a_naive_loop_over_pairs(own: str | None) -> Non
             assert (context.shifts[name], found.calibrated(name)[j]) == (0.0, scores[name])
 
 
-def test_what_is_decided_on_is_what_was_calibrated() -> None:
-    """A labelled picture against labelled pictures, as it is when a calibration is made and when it is used."""
-    for labelled in (True, False):
-        of, cohort = sample(0, labelled=labelled), background(sample(0, labelled=labelled))
-        corrected = cohort.corrected(of.embeddings.vectors, of.qualities)
-        want = adapted(of, cohort)
-        made = replace(calibration(), background=cohort)
-        everyone = Seen(of.embeddings, corrected, of.qualities, of.labels)
-        for row in (0, 1, 20):
-            part = slice(row, row + 1)
-            one = Seen(of.embeddings[part], corrected[part], of.qualities[part], of.labels[part])
-            found = scores_of(one, everyone, made)
-            for name in METRICS:
-                np.testing.assert_allclose(found.calibrated(name), want[name][row], atol=2e-6)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_what_is_decided_on_is_what_was_calibrated(labelled: bool) -> None:
+    """A query of a unit that the cohort does not know, against stored items: when calibrating it is left out of it."""
+    of = sample(0, labelled=labelled)
+    cohort = background(of)
+    want = adapted(of, cohort)
+    for row in (0, 1, 20):
+        others = of.units != of.units[row]
+        known = others[np.arange(len(of.labels)) % 3 < 2]
+        assert cohort.keys is not None
+        rest = Background(
+            cohort.vectors[known],
+            tuple(label for label, kept in zip(cohort.labels, known, strict=True) if kept),
+            cohort.shift,
+            cohort.usual,
+            cohort.keys[known],
+            cohort.offsets,
+        )
+        part = slice(row, row + 1)
+        plain, quality = of.embeddings[part], of.qualities[part]
+        query = Seen(plain, cohort.corrected(plain.vectors, quality), quality, (None,))
+        found = scores_of(query, Seen.stored(of.embeddings, of.labels), replace(calibration(), background=rest))
+        for name in METRICS:
+            np.testing.assert_allclose(found.calibrated(name)[others], want[name][row][others], atol=2e-6)
+
+
+def test_of_two_directions_each_pair_keeps_one_and_half_of_them_are_the_other_way() -> None:
+    matrix = np.arange(49.0).reshape(7, 7)
+    found = either_way(matrix)
+    np.testing.assert_array_equal(found, found.T)
+    assert ((found == matrix) | (found == matrix.T)).all()
+    above = np.triu(np.ones((7, 7), bool), 1)
+    assert abs((found == matrix)[above].mean() - 0.5) < 0.1
+    np.testing.assert_array_equal(found.diagonal(), matrix.diagonal())
 
 
 def test_a_stored_item_of_the_cohort_is_no_stranger_to_itself_nor_to_what_is_compared_with_it() -> None:
@@ -100,7 +122,7 @@ def test_a_stored_item_of_the_cohort_is_no_stranger_to_itself_nor_to_what_is_com
     for j in range(2):
         rest = Background(np.delete(vector, j, axis=0), (None,) * (len(vector) - 1))
         levels = [naive_level("cosine", v, rest, ["nobody"]) for v in (query.corrected[0], items.corrected[j])]
-        exact = float(query.corrected[0] @ items.corrected[j])
+        exact = float(query.corrected[0] @ items.corrected[j]) - cohort.offset("cosine", query.qualities)[0]
         assert found[j] == pytest.approx(exact - sum(levels) / 2, abs=1e-5)
     blind = scores_of(query, items, replace(made, background=unkeyed)).calibrated("cosine")
     assert (blind < found - 0.05).all()

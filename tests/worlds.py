@@ -70,7 +70,9 @@ def background(of: Sample, seed: int = 0) -> Background:
     plain = of.embeddings.vectors[rows]
     vectors = shift.taken_off(plain, [of.qualities[row] for row in rows if of.qualities[row] is not None])  # type: ignore[misc]
     labels = tuple(of.labels[row] for row in rows)
-    return Background(vectors, labels, shift, usual_of([q for q in of.qualities if q]), keys_of(plain))
+    rng = np.random.default_rng([seed, 5])
+    offsets = {name: 0.01 * rng.normal(size=FEATURES) for name in ("cosine", "euclidean", "manhattan")}
+    return Background(vectors, labels, shift, usual_of([q for q in of.qualities if q]), keys_of(plain), offsets)
 
 
 @functools.cache

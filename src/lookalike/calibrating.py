@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike import registry
 from lookalike.calibration.alarms import AlarmTable
-from lookalike.calibration.background import LARGEST_COHORT, Background, QualityShift, keys_of
+from lookalike.calibration.background import LARGEST_COHORT, Background, Mask, QualityShift, keys_of, offset_of
 from lookalike.calibration.calibration import Calibration
 from lookalike.calibration.fitting import Fit, fit_from, table_of
 from lookalike.calibration.fusion import Fusion, fusion_of, learn
@@ -26,10 +26,9 @@ from lookalike.pipeline import contents_of, in_parallel, reason_of
 from lookalike.protocols import Encoder
 from lookalike.quality import measure, reduced
 from lookalike.restoration import restored, usual_of
-from lookalike.types import Embeddings, Image, Quality, Skipped, Space
+from lookalike.types import Embeddings, Float32, Image, Quality, Skipped, Space
 
 Progress = Callable[[int], None]
-Mask = NDArray[np.bool_]
 Matrices = Mapping[str, Floats]
 T = TypeVar("T")
 
@@ -150,34 +149,75 @@ def background_of(
             seen.append((encoder.encode([restored(changed, quality, usual)]), quality))
         return seen
 
-    found = [seen for seen in _counted(in_parallel(work, chosen.tolist()), progress) if seen is not None]
+    seen = zip(chosen.tolist(), _counted(in_parallel(work, chosen.tolist()), progress), strict=True)
+    found = {row: variants for row, variants in seen if variants is not None}
     if not found:
         raise InputError("the pictures vanished while they were looked at")
-    vectors = np.stack([np.concatenate([e.vectors for e, _ in seen]) for seen in found])
+    vectors = np.stack([np.concatenate([e.vectors for e, _ in variants]) for variants in found.values()])
+    qualities = [[quality for _, quality in variants] for variants in found.values()]
     shift = QualityShift.learn(
-        vectors[:, 0],
-        [seen[0][1] for seen in found],
-        vectors[:, 1:],
-        [quality for seen in found for _, quality in seen[1:]],
+        vectors[:, 0], [many[0] for many in qualities], vectors[:, 1:], [one for many in qualities for one in many[1:]]
     )
     corrected = shift.taken_off(pictures.embeddings.vectors[cohort], [pictures.qualities[row] for row in cohort])
     keys = keys_of(pictures.embeddings.vectors[cohort])
-    return Background(corrected, tuple(labels[row] for row in cohort), shift, usual, keys)
+    background = Background(corrected, tuple(labels[row] for row in cohort), shift, usual, keys)
+    rows = np.array(list(found))
+    own = units[rows, None] == units[cohort]
+    alike = background.like(pictures.embeddings.vectors[rows], [labels[row] for row in rows])
+    return with_offsets(background, vectors, [one for many in qualities for one in many], own, alike)
+
+
+def with_offsets(
+    background: Background, vectors: Float32, qualities: Sequence[Quality], own: Mask, alike: Mask
+) -> Background:
+    """Return the background with what is left of quality in the scores, as :func:`offset_of` learns it.
+
+    ``vectors`` (N, R + 1, dim) are as they came, of pictures and R degraded copies of each.
+    """
+    corrected = background.corrected(vectors.reshape(-1, vectors.shape[2]), qualities).reshape(vectors.shape)
+    metrics = {name: registry.metric(name) for name in METRICS}
+    found = in_parallel(lambda one: offset_of(background, one, corrected, qualities, own, alike), metrics.values())
+    return replace(background, offsets=dict(zip(metrics, found, strict=True)))
 
 
 def adapted(sample: Sample, background: Background | None, metrics: Sequence[str] = METRICS) -> dict[str, Floats]:
-    """Return by metric the (N, N) closeness of all pairs; with a background that above the mean level of the two."""
+    """Return by metric the (N, N) closeness of picture i, a query of unknown label, to item j of a gallery.
+
+    With a background that above the mean level of the two, as :func:`lookalike.deciding.above_levels` takes it: the
+    query is corrected by its quality, the item is as it is stored, and its label is known. Other units are what will
+    be met, so the cohort's of a query's unit are left out (with labels of no other groups, those of its label).
+    """
     plain = sample.embeddings.vectors
-    vectors = plain if background is None else background.corrected(plain, sample.qualities)
+    if background is None:
+        return {name: _closeness(name, plain, plain) for name in metrics}
+    vectors = background.corrected(plain, sample.qualities)
+    own, like = _of_unit(sample, background), background.like(plain, sample.labels)
     matrices = {}
     for name in metrics:
-        metric = registry.metric(name)
-        found = closeness(metric, metric.matrix(vectors, vectors)).astype(np.float64)
-        if background is not None:
-            levels = background.levels_against(metric, vectors, sample.labels, sample.labels, vectors)
-            found -= (levels + levels.T) / 2
-        matrices[name] = found
+        found, metric = _closeness(name, vectors, plain), registry.metric(name)
+        found -= background.levels_apart(metric, vectors, own, like) / 2
+        found -= background.levels_apart(metric, plain, like, own).T / 2
+        matrices[name] = found - background.offset(name, sample.qualities)[:, None]
     return matrices
+
+
+def either_way(matrix: Floats) -> Floats:
+    """Return (N, N) symmetric: of i as query and j as item, and of the reverse, the one or the other, half of each."""
+    rows = np.arange(len(matrix))
+    forth = (rows[:, None] + rows + (rows[:, None] > rows)) % 2 == 0
+    return np.where(forth, matrix, matrix.T)
+
+
+def _closeness(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
+    metric = registry.metric(name)
+    return closeness(metric, metric.matrix(a, b)).astype(np.float64)
+
+
+def _of_unit(sample: Sample, background: Background) -> Mask:
+    """Return (N, C) who of the cohort belongs to the unit of each picture."""
+    itself = background.itself(sample.embeddings.vectors)
+    units = np.where(itself.any(axis=0), sample.units[itself.argmax(axis=0)], -1)
+    return np.asarray(units == sample.units[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +238,7 @@ def calibration_of(sample: Sample, background: Background | None, wanted: Wanted
     """
     sample = sample.only(drawn(sample.units))
     matrices = adapted(sample, background)
-    fits, fusions = fit_all(sample, matrices, wanted)
+    fits, fusions = fit_all(sample, {name: either_way(matrix) for name, matrix in matrices.items()}, wanted)
     combined = {name: fusion.combine(matrices) for name, fusion in fusions.items()}
     alarms = {name: _alarms(sample, matrix) for name, matrix in {**matrices, **combined}.items() if name in fits}
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -87,7 +87,7 @@ def scores_of(one: Seen, others: Seen, calibration: Calibration | None, metrics:
         metric = registry.metric(name)
         scores[name] = metric.matrix(one.embeddings.vectors, others.embeddings.vectors)[0].astype(np.float64)
         plain = closeness(metric, scores[name])
-        adapted[name] = plain if background is None else _above_level(name, one, others, background)
+        adapted[name] = plain if background is None else above_levels(name, one, others, background)[0]
         shifts[name] = plain - adapted[name]
     for name, fusion in (calibration.fusions if calibration is not None else {}).items():
         if set(fusion.metrics) <= set(metrics):
@@ -96,11 +96,14 @@ def scores_of(one: Seen, others: Seen, calibration: Calibration | None, metrics:
     return Scores(scores, shifts)
 
 
-def _above_level(name: str, one: Seen, others: Seen, background: Background) -> Floats:
-    """Return (N,) how much closer a pair is than the mean of its two pictures' levels."""
+def above_levels(name: str, ones: Seen, others: Seen, background: Background) -> Floats:
+    """Return (N, M) how much closer each pair is than the mean level of the two, what quality adds taken off."""
     metric = registry.metric(name)
-    found = closeness(metric, metric.matrix(one.corrected, others.corrected)[0]).astype(np.float64)
+    found = closeness(metric, metric.matrix(ones.corrected, others.corrected)).astype(np.float64)
     # Neither is measured against pictures of what the other is said to show: those are no strangers if it is a match.
-    of_one = background.levels_against(metric, one.corrected, others.labels, one.labels, others.corrected)[0]
-    of_others = background.levels_against(metric, others.corrected, one.labels, others.labels, one.corrected)[:, 0]
-    return np.asarray(found - (of_one + of_others) / 2)
+    like_ones = background.like(ones.corrected, ones.labels)
+    like_others = background.like(others.corrected, others.labels)
+    found -= background.levels_apart(metric, ones.corrected, like_ones, like_others) / 2
+    found -= background.levels_apart(metric, others.corrected, like_others, like_ones).T / 2
+    found -= background.offset(name, ones.qualities)[:, None] + background.offset(name, others.qualities)
+    return np.asarray(found)

@@ -14,7 +14,6 @@ import numpy as np
 
 from lookalike import registry
 from lookalike.calibrating import (
-    Mask,
     Pictures,
     Progress,
     Sample,
@@ -25,6 +24,7 @@ from lookalike.calibrating import (
     look_at,
 )
 from lookalike.calibration import Calibration
+from lookalike.calibration.background import Mask
 from lookalike.calibration.fusion import FUSIONS, Learned
 from lookalike.calibration.pairs import AT_MOST_PICTURES, Ints, drawn, numbered, of_closeness
 from lookalike.calibration.rates import checked_target

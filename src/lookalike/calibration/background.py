@@ -6,7 +6,9 @@ kind that everything resembles, has another level than a sharp one of something 
 above it.
 
 A bad picture is also moved as a whole: noise moves all pictures' vectors in about the same direction. How far and where
-is learned from the gallery's own pictures, degraded, against their measured quality (:class:`QualityShift`).
+is learned from the gallery's own pictures, degraded, against their measured quality (:class:`QualityShift`). What
+that leaves is learned once more where it counts, in the scores: the *offset* of a quality is how much closer to
+strangers it makes a picture seem (:func:`offset_of`), and is taken off.
 
 All is kept as float16, and used as it is kept, so that a calibration that was written decides as the one that was made.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -28,13 +30,18 @@ from lookalike.errors import InputError
 from lookalike.protocols import Metric
 from lookalike.types import Float32, Quality, Usual
 
+Mask = NDArray[np.bool_]
+
 NEAREST = 0.08
 """Which share of the cohort makes the level, the nearest: the strangers that could be taken for the thing itself."""
 LARGEST_COHORT = 256
+_TAIL = 0.02
+"""Which share of the strangers, the nearest, says how close strangers come: about that at which thresholds lie."""
 _KEY = 32
 _SAME_KEY = 1e-3
 _SAME_DIRECTION = 1 - 1e-5
 _RIDGE = 3.0
+_RIDGE_OF_OFFSETS = 1.0
 # Where the straight pieces of the learned response begin and end, for each measured quantity.
 _NODES: Mapping[str, Sequence[float]] = {
     "brightness": (0.05, 0.15, 0.3, 0.45, 0.6, 0.8),
@@ -100,6 +107,7 @@ class Background:
     The vectors are already of usual quality: :meth:`QualityShift.taken_off` was applied to them. ``usual`` says how
     noisy and soft the gallery's pictures are: worse ones are restored before they are embedded. ``keys`` are
     those of the vectors as they came (:func:`keys_of`): stored items, whose quality is not known, are recognized by it.
+    ``offsets`` (FEATURES,) by metric is what quality adds to closeness above the levels (:func:`offset_of`).
     """
 
     vectors: Float32
@@ -107,6 +115,7 @@ class Background:
     shift: QualityShift | None = None
     usual: Usual | None = None
     keys: Float32 | None = None
+    offsets: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.labels) or not len(self.vectors):
@@ -119,6 +128,9 @@ class Background:
             raise InputError(f"a background of {dim} dimensions got weights of {self.shift.weights.shape[1]}")
         if self.keys is not None and self.keys.shape != keys_of(self.vectors).shape:
             raise InputError(f"{len(self.vectors)} vectors of {dim} dimensions got keys of shape {self.keys.shape}")
+        for metric, offset in self.offsets.items():
+            if self.shift is None or offset.shape != (FEATURES,):
+                raise InputError(f"the offset of {metric} is {FEATURES} numbers beside what quality does")
         object.__setattr__(self, "vectors", _unit(_as_kept(self.vectors)))
 
     def corrected(self, vectors: Float32, qualities: Sequence[Quality | None]) -> Float32:
@@ -130,12 +142,25 @@ class Background:
         out[known] = self.shift.taken_off(vectors[known], [q for q in qualities if q is not None])
         return out
 
+    def offset(self, metric: str, qualities: Sequence[Quality | None]) -> Floats:
+        """Return (N,) how much closer to strangers their quality makes pictures seem; unknown quality counts as usual.
+
+        It is what is left of it after correcting, above the levels.
+        """
+        offsets = np.zeros(len(qualities))
+        known = [row for row, quality in enumerate(qualities) if quality is not None]
+        if metric in self.offsets and self.shift is not None and known:
+            moved = responses([q for q in qualities if q is not None]) - self.shift.usual
+            offsets[known] = moved @ self.offsets[metric]
+        return offsets
+
     def levels(self, metric: Metric, vectors: Float32, without: Sequence[str | None] = ()) -> Floats:
         """Return (N,) the mean closeness of the nearest of the cohort, leaving out those labelled ``without[i]``.
 
         A vector of the cohort itself is left out too: it is no stranger to itself.
         """
-        return _means_of_nearest(-np.sort(-self._strangers(metric, vectors, without), axis=1))
+        strangers = self.strangers(metric, vectors, self.like(vectors, without))
+        return means_of_nearest(-np.sort(-strangers, axis=1))
 
     def levels_against(
         self,
@@ -152,25 +177,41 @@ class Background:
         of known labels would seem further above it than pairs of unknown ones are. ``beside`` (M, dim) are the vectors
         of the others: one of the cohort is recognized without a label.
         """
-        strangers = self._strangers(metric, vectors, own)
+        of_others = self._labelled(others) if beside is None else self.like(beside, others)
+        return self.levels_apart(metric, vectors, self.like(vectors, own), of_others)
+
+    def levels_apart(self, metric: Metric, vectors: Float32, own: Mask, others: Mask) -> Floats:
+        """Return (N, M): the level of picture i, leaving out of the cohort its ``own`` (N, C) and ``others[j]`` (M, C).
+
+        Where nobody were left, others are kept in; where all are its own, that has to do.
+        """
+        strangers = self.strangers(metric, vectors, own)
         order = np.argsort(-strangers, axis=1, kind="stable")
-        ranked, kinds = np.take_along_axis(strangers, order, axis=1), self._kinds_of_cohort()[order]
-        levels = np.repeat(_means_of_nearest(ranked)[:, None], len(others), axis=1)
-        of_others = self._kinds(others, None if beside is None else self._itself(beside))
-        for kind in np.unique(of_others[of_others >= 0]):
-            levels[:, of_others == kind] = _means_of_nearest(ranked, kinds != kind)[:, None]
+        ranked = np.take_along_axis(strangers, order, axis=1)
+        levels = np.empty((len(vectors), len(others)))
+        masks, which = np.unique(others, axis=0, return_inverse=True)
+        for kind, mask in enumerate(masks):
+            levels[:, which.ravel() == kind] = means_of_nearest(ranked, ~mask[order])[:, None]
         return levels
 
-    def _strangers(self, metric: Metric, vectors: Float32, labels: Sequence[str | None]) -> Floats:
-        """Return (N, C) closeness to the cohort; -inf where that is the picture itself or of its kind."""
+    def strangers(self, metric: Metric, vectors: Float32, own: Mask) -> Floats:
+        """Return (N, C) closeness to the cohort; -inf where ``own`` (N, C) says that one is no stranger."""
         found = closeness(metric, metric.matrix(vectors, self.vectors)).astype(np.float64)
-        itself = self._itself(vectors)
-        kinds = self._kinds(labels or [None] * len(vectors), itself)
-        known = itself | (self._kinds_of_cohort() == kinds[:, None])
-        known[known.all(axis=1)] = False  # where all of the cohort is of its own kind, that has to do
-        return np.where(known, -np.inf, found)
+        return np.where(own & ~own.all(axis=1, keepdims=True), -np.inf, found)
 
-    def _itself(self, vectors: Float32) -> NDArray[np.bool_]:
+    def like(self, vectors: Float32, labels: Sequence[str | None] = ()) -> Mask:
+        """Return (N, C): which of the cohort is the very picture, or has its label, given or known by the picture."""
+        itself, kinds = self.itself(vectors), self._kinds_of_cohort()
+        if not itself.any():
+            return self._labelled(labels or (None,) * len(vectors))
+        named = self._numbers(labels or (None,) * len(vectors))
+        named = np.where((named < 0) & itself.any(axis=1), kinds[itself.argmax(axis=1)], named)
+        return np.asarray(itself | (kinds == named[:, None]))
+
+    def _labelled(self, labels: Sequence[str | None]) -> Mask:
+        return np.asarray(self._kinds_of_cohort() == self._numbers(labels)[:, None])
+
+    def itself(self, vectors: Float32) -> Mask:
         """Return (N, C): which of the cohort is the very picture, corrected as it is or as it came."""
         itself = vectors @ self.vectors.T >= _SAME_DIRECTION
         if self.keys is not None:
@@ -182,14 +223,10 @@ class Background:
         """Return (C,) numbers: alike for one label; who has none is a kind of its own."""
         return numbered([row if label is None else label for row, label in enumerate(self.labels)])
 
-    def _kinds(self, labels: Sequence[str | None], itself: NDArray[np.bool_] | None) -> Ints:
-        """Return (N,) the kind in the cohort that has the label, or is the very picture; -1 where there is none."""
-        kinds = self._kinds_of_cohort()
-        of_label = dict(zip(self.labels, kinds.tolist(), strict=True)) | {None: -1}
-        found = np.array([of_label.get(label, -1) for label in labels], np.int64)
-        if itself is None:
-            return found
-        return np.where((found < 0) & itself.any(axis=1), kinds[itself.argmax(axis=1)], found)
+    def _numbers(self, labels: Sequence[str | None]) -> Ints:
+        """Return (N,) the kind in the cohort that has the label; -1 where there is none."""
+        of_label = dict(zip(self.labels, self._kinds_of_cohort().tolist(), strict=True)) | {None: -1}
+        return np.array([of_label.get(label, -1) for label in labels], np.int64)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON object; vectors are kept as float16."""
@@ -201,6 +238,7 @@ class Background:
             "shift": None if shift is None else {"weights": packed(shift.weights), "usual": shift.usual.tolist()},
             "usual": None if self.usual is None else asdict(self.usual),
             "keys": None if self.keys is None else packed(self.keys, "<f4"),
+            "offsets": {metric: offset.tolist() for metric, offset in self.offsets.items()},
         }
 
     @classmethod
@@ -215,10 +253,33 @@ class Background:
             None if shift is None else QualityShift(unpacked(shift["weights"], dim), numbers(shift["usual"])),
             None if usual is None else Usual(**by_name(usual)),
             None if keys is None else unpacked(keys, keys_of(np.zeros((1, dim), np.float32)).shape[1], "<f4"),
+            {str(metric): numbers(offset) for metric, offset in data["offsets"].items()},
         )
 
 
-def _means_of_nearest(ranked: Floats, counted: NDArray[np.bool_] | None = None) -> Floats:
+def offset_of(
+    background: Background, metric: Metric, vectors: Float32, qualities: Sequence[Quality], own: Mask, alike: Mask
+) -> Floats:
+    """Return (FEATURES,) how much closer to strangers than the picture itself its degraded copies seem, by quality.
+
+    ``vectors`` (N, R + 1, dim) are corrected, the first of each as it was, with N x (R + 1) qualities. ``own`` (N, C)
+    says who of the cohort is of its unit, ``alike`` who shows the same: neither are strangers, but only the one is
+    known to a decision. How close strangers come is the mean of the nearest 2 %, above the levels.
+    """
+    count, copies, dim = vectors.shape
+    flat, own = vectors.reshape(-1, dim), np.repeat(own, copies, axis=0)
+    kinds = background.like(background.vectors, background.labels)
+    above = background.strangers(metric, flat, own | np.repeat(alike, copies, axis=0))
+    above -= background.levels_apart(metric, flat, own, kinds) / 2
+    above -= background.levels(metric, background.vectors, background.labels) / 2
+    tails = means_of_nearest(-np.sort(-above, axis=1), share=_TAIL).reshape(count, copies)
+    quality = responses(qualities).reshape(count, copies, FEATURES)
+    x = (quality[:, 1:] - quality[:, :1]).reshape(-1, FEATURES)
+    y = (tails[:, 1:] - tails[:, :1]).ravel()
+    return np.asarray(np.linalg.solve(x.T @ x + _RIDGE_OF_OFFSETS * np.eye(FEATURES), x.T @ y))
+
+
+def means_of_nearest(ranked: Floats, counted: Mask | None = None, share: float = NEAREST) -> Floats:
     """Return (N,) the mean of the nearest of each row of (N, C), which falls; of all where none is ``counted``.
 
     The nearest are a share of those that count, not a number, so that leaving some out does not lower the mean.
@@ -227,7 +288,7 @@ def _means_of_nearest(ranked: Floats, counted: NDArray[np.bool_] | None = None) 
     if counted is not None:
         alive = np.where((alive & counted).any(axis=1, keepdims=True), alive & counted, alive)
     place = np.cumsum(alive, axis=1)
-    wanted = np.maximum(1, np.rint(NEAREST * place[:, -1:]))
+    wanted = np.maximum(1, np.rint(share * place[:, -1:]))
     nearest = alive & (place <= wanted)
     return np.asarray(np.where(nearest, ranked, 0.0).sum(axis=1) / nearest.sum(axis=1))
 
