@@ -6,7 +6,6 @@ import pytest
 import skimage.data
 
 from lookalike import preprocess
-from lookalike.errors import ConfigError
 from lookalike.preprocess import RESIZER_TOLERANCE, Recipe, prepare, prepare_one, resize
 from lookalike.types import Image
 
@@ -134,18 +133,3 @@ def test_a_reduced_picture_keeps_twice_what_is_taken_from_it() -> None:
     assert Recipe(224).at_least == 448
     assert Recipe(224, "pad").at_least == 448
     assert Recipe(224, "crop", 0.875).at_least == 512  # 2 * 224 / .875
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"size": 0}, "got 0"),
-        ({"size": 8, "fit": "stretch"}, "'stretch'; known: squash, crop, pad"),
-        ({"size": 8, "filter": "nearest"}, "'nearest'; known: bicubic, bilinear"),
-        ({"size": 8, "crop": 1.5}, "got 1.5"),
-        ({"size": 8, "std": (0.5, 0.0, 0.5)}, "got"),
-    ],
-)
-def test_a_recipe_that_makes_no_sense_cannot_be_built(wrong: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        Recipe(**wrong)  # type: ignore[arg-type]

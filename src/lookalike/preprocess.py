@@ -1,130 +1,147 @@
-"""A recipe as data, and what it makes of a picture: Image -> float32 (3, H, W).
+"""What a recipe makes of a picture: Image -> float32 (3, H, W), or the layout and dtype that the recipe names.
 
-``Recipe.digest`` is the ``Space.preprocess`` of the encoder that owns the recipe: vectors made by two recipes are never
-compared. Pictures are resized by cykooz.resizer, whose Catmull-Rom filter is Pillow's antialiased bicubic, six times
-faster; where it is not installed Pillow resizes. The two give the same picture to within ``RESIZER_TOLERANCE``.
+Pictures are resized by cykooz.resizer, whose Catmull-Rom filter is Pillow's antialiased bicubic, six times faster;
+where it is not installed Pillow resizes. The two give the same picture to within ``RESIZER_TOLERANCE``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import ConfigError
-from lookalike.types import Float32, Image
+from lookalike import augmentation, retouch
+from lookalike.recipe import Recipe
+from lookalike.types import Image
 
 try:
     import cykooz_resizer as cykooz
 except ImportError:  # no wheel for Linux on aarch64
     cykooz = None
 
+__all__ = ["RESIZER_TOLERANCE", "Recipe", "prepare", "prepare_one", "prepare_views", "resize", "views"]
+
 Pixels: TypeAlias = NDArray[np.uint8]
+Input: TypeAlias = NDArray[Any]
+"""float32 or uint8, as the recipe says."""
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, lower, in pixels of the source."""
 
 RESIZER_TOLERANCE = {"mean": 0.15, "max": 2.0}
 """How far the two resizers may differ on a picture, in steps of 256: on average, and at the worst pixel."""
 
-# Raise it when the same fields begin to give other pixels: old vectors then live in another space.
-_REVISION = 1
-_FITS = ("squash", "crop", "pad")
 
+def prepare(images: Sequence[Image], recipe: Recipe) -> Input:
+    """Return the network's input, C-contiguous: (N, 3, size, size) or (N, size, size, 3), float32 or uint8.
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a picture becomes the ``size`` x ``size`` input of a network.
-
-    ``fit`` "squash" ignores the aspect ratio; "crop" takes the middle square, ``crop`` of the shorter side; "pad" keeps
-    the whole picture on a background of ``fill`` (RGB, 0 to 255). ``filter`` is antialiased. A value v in [0, 255]
-    becomes ``(v / 255 - mean) / std``, per channel R, G, B.
+    Test-time views are not among them: ``prepare_views`` makes those of one picture.
     """
-
-    size: int
-    fit: Literal["squash", "crop", "pad"] = "squash"
-    crop: float = 1.0
-    filter: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    fill: tuple[int, int, int] = (0, 0, 0)
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ConfigError(f"a recipe's size is at least 1 pixel, got {self.size}")
-        if self.fit not in _FITS:
-            raise ConfigError(f"no fit named {self.fit!r}; known: {', '.join(_FITS)}")
-        if self.filter not in _FILTERS:
-            raise ConfigError(f"no filter named {self.filter!r}; known: {', '.join(_FILTERS)}")
-        if not 0 < self.crop <= 1:
-            raise ConfigError(f"crop is a share of the shorter side, in (0, 1], got {self.crop}")
-        if min(self.std) <= 0:
-            raise ConfigError(f"std must be positive, got {self.std}")
-
-    @cached_property
-    def digest(self) -> str:
-        """A short stable hash over all fields, such as ``squash224-1a2b3c4d``."""
-        text = json.dumps([_REVISION, asdict(self)], sort_keys=True)
-        return f"{self.fit}{self.size}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-    @property
-    def at_least(self) -> int:
-        """How many pixels a side a picture must keep when it is decoded reduced: twice what is taken from it."""
-        return math.ceil(2 * self.size / self.crop) if self.fit == "crop" else 2 * self.size
-
-    @cached_property
-    def _scale_and_shift(self) -> tuple[Float32, Float32]:
-        mean, std = (np.array(v, np.float64)[:, None, None] for v in (self.mean, self.std))
-        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-
-
-def prepare(images: Sequence[Image], recipe: Recipe) -> Float32:
-    """Return the network's input, (N, 3, size, size) float32, C-contiguous."""
-    batch = np.empty((len(images), 3, recipe.size, recipe.size), np.float32)
-    scale, shift = recipe._scale_and_shift
-    for i, image in enumerate(images):
-        np.multiply(resize(image, recipe).transpose(2, 0, 1), scale, out=batch[i])
-        batch[i] += shift
+    side = recipe.size
+    shape = (3, side, side) if recipe.layout == "nchw" else (side, side, 3)
+    batch = np.empty((len(images), *shape), recipe.dtype)
+    for row, image in zip(batch, images, strict=True):
+        _write(resize(image, recipe), recipe, row)
     return batch
 
 
-def prepare_one(image: Image, recipe: Recipe) -> Float32:
-    """Return the network's input for one picture, (3, size, size) float32."""
-    row: Float32 = prepare([image], recipe)[0]
+def prepare_one(image: Image, recipe: Recipe) -> Input:
+    """Return the network's input for one picture, without the first axis."""
+    row: Input = prepare([image], recipe)[0]
     return row
 
 
+def prepare_views(image: Image, recipe: Recipe) -> Input:
+    """Return the network's input for a picture and its test-time views, in the order of ``views``: (V, ...)."""
+    return prepare(views(image, recipe), replace(recipe, region=(0.0, 0.0, 1.0, 1.0)))
+
+
+def views(image: Image, recipe: Recipe) -> list[Image]:
+    """Return what the recipe takes of a picture and its test-time views, in pixels, before they are resized.
+
+    The region is cut here, so that its mirror image is the region's and not what lies across the picture. For a recipe
+    without ``region`` and ``augment`` it is the picture itself.
+    """
+    region = _region(image.pixels, recipe)
+    made = [region, *(view for name in recipe.augment for view in _VIEWS[name](region))]
+    return [replace(image, pixels=pixels) for pixels in made]
+
+
 def resize(image: Image, recipe: Recipe) -> Pixels:
-    """Return the picture fitted into (size, size, 3) uint8, before it is normalized."""
-    height, width = image.pixels.shape[:2]
-    side = recipe.size
-    if recipe.fit == "pad":
-        return _padded(image.pixels, recipe)
-    box = _middle_square(width, height, recipe.crop) if recipe.fit == "crop" else (0.0, 0.0, width, height)
-    return _resample(image.pixels, side, side, box, recipe.filter)
+    """Return the picture fitted into (size, size, 3) uint8 and retouched, in RGB, before it is normalized."""
+    content = _fitted(_region(image.pixels, recipe), recipe)
+    for name in (recipe.denoise, recipe.white_balance, recipe.equalize):
+        if name != "none":
+            content = _RETOUCHES[name](content)
+    framed = _framed(content, recipe) if recipe.fit == "pad" else content
+    return retouch.grey(framed) if recipe.colour == "grey" else framed
 
 
-def _middle_square(width: int, height: int, share: float) -> Box:
-    side = share * min(width, height)
+def _write(pixels: Pixels, recipe: Recipe, target: Input) -> None:
+    """Write (size, size, 3) RGB pixels into ``target`` in the order, layout and dtype of the recipe."""
+    if recipe.order == "bgr":
+        pixels = pixels[..., ::-1]
+    factor, shift = recipe.affine
+    if recipe.layout == "nchw":
+        pixels, factor, shift = pixels.transpose(2, 0, 1), factor[:, None, None], shift[:, None, None]
+    if recipe.dtype == "uint8":
+        target[:] = pixels
+    else:
+        np.multiply(pixels, factor, out=target)
+        target += shift
+
+
+def _region(pixels: Pixels, recipe: Recipe) -> Pixels:
+    """Return the recipe's region in whole pixels, at least one."""
+    height, width = pixels.shape[:2]
+    left, top, right, lower = recipe.region
+    return pixels[_span(top, lower, height), _span(left, right, width)]
+
+
+def _span(first: float, last: float, length: int) -> slice:
+    start = min(round(first * length), length - 1)
+    return slice(start, max(round(last * length), start + 1))
+
+
+def _fitted(pixels: Pixels, recipe: Recipe) -> Pixels:
+    """Return the picture in its final size, still without the frame of "pad"."""
+    height, width = pixels.shape[:2]
+    side, everything = recipe.size, (0.0, 0.0, width, height)
+    if recipe.fit == "squash":
+        return _resample(pixels, side, side, everything, recipe.filter)
+    if recipe.fit == "crop":
+        return _resample(pixels, side, side, _square(width, height, recipe), recipe.filter)
+    scale = side / max(height, width)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    return _resample(pixels, w, h, everything, recipe.filter)
+
+
+def _square(width: int, height: int, recipe: Recipe) -> Box:
+    if recipe.resize is not None:
+        return _square_of_resized(width, height, recipe.size, recipe.resize)
+    side = recipe.crop * min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
-def _padded(pixels: Pixels, recipe: Recipe) -> Pixels:
-    height, width = pixels.shape[:2]
-    scale = recipe.size / max(height, width)
-    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+def _square_of_resized(width: int, height: int, side: int, shorter: int) -> Box:
+    """Return what torchvision's ``Resize(shorter)`` and ``CenterCrop(side)`` leave, in pixels of the source."""
+    least = min(width, height)
+    w, h = shorter * width // least, shorter * height // least
+    left, top = round((w - side) / 2), round((h - side) / 2)
+    # Multiplied first: the edge of the resized picture is then exactly the edge of the source.
+    return left * width / w, top * height / h, (left + side) * width / w, (top + side) * height / h
+
+
+def _framed(content: Pixels, recipe: Recipe) -> Pixels:
+    h, w = content.shape[:2]
     canvas = np.empty((recipe.size, recipe.size, 3), np.uint8)
     canvas[:] = recipe.fill
     left, top = (recipe.size - w) // 2, (recipe.size - h) // 2
-    canvas[top : top + h, left : left + w] = _resample(pixels, w, h, (0.0, 0.0, width, height), recipe.filter)
+    canvas[top : top + h, left : left + w] = content
     return canvas
 
 
@@ -134,6 +151,8 @@ def _resample(pixels: Pixels, width: int, height: int, box: Box, filter: str) ->
     Values are rounded and clipped in between, so that the order shows in the result. cykooz.resizer and the versions of
     Pillow choose it each in their own way; here it is rows first, but shrinking before growing.
     """
+    if filter == "nearest":
+        return _nearest(pixels, width, height, box)
     left, top, right, lower = box
     rows, columns = pixels.shape[:2]
     picture = _Picture.of(pixels)
@@ -142,6 +161,14 @@ def _resample(pixels: Pixels, width: int, height: int, box: Box, filter: str) ->
         return between.resized(width, height, (left, 0, right, height), filter).pixels()
     between = picture.resized(width, rows, (left, 0, right, rows), filter)
     return between.resized(width, height, (0, top, width, lower), filter).pixels()
+
+
+def _nearest(pixels: Pixels, width: int, height: int, box: Box) -> Pixels:
+    """Return for each pixel the one of the source that its middle falls into."""
+    left, top, right, lower = box
+    rows = (top + (np.arange(height) + 0.5) * ((lower - top) / height)).astype(np.intp)
+    columns = (left + (np.arange(width) + 0.5) * ((right - left) / width)).astype(np.intp)
+    return pixels[rows[:, None], columns]
 
 
 class _Cykooz:
@@ -205,6 +232,13 @@ def _resizer() -> Any:
         return _local.resizer
 
 
-_FILTERS = {"bicubic": "catmull_rom", "bilinear": "bilinear"}
+_FILTERS = {"bicubic": "catmull_rom", "bilinear": "bilinear", "lanczos": "lanczos3"}
+_RETOUCHES = {
+    "median": retouch.median,
+    "gaussian": retouch.gaussian,
+    "grey-world": retouch.grey_world,
+    "clahe": retouch.clahe,
+}
+_VIEWS = {"flip": augmentation.flip, "crops": augmentation.crops, "rotations": augmentation.rotations}
 _local = threading.local()
 _Picture: type[_Cykooz] | type[_Pillow] = _Pillow if cykooz is None else _Cykooz
