@@ -166,8 +166,8 @@ def _resample(pixels: Pixels, width: int, height: int, box: Box, filter: str) ->
 def _nearest(pixels: Pixels, width: int, height: int, box: Box) -> Pixels:
     """Return for each pixel the one of the source that its middle falls into."""
     left, top, right, lower = box
-    rows = (top + (np.arange(height) + 0.5) * ((lower - top) / height)).astype(np.intp)
-    columns = (left + (np.arange(width) + 0.5) * ((right - left) / width)).astype(np.intp)
+    rows = (top + (np.arange(height) + 0.5) * (lower - top) / height).astype(np.intp)
+    columns = (left + (np.arange(width) + 0.5) * (right - left) / width).astype(np.intp)
     return pixels[rows[:, None], columns]
 
 

@@ -84,13 +84,15 @@ def _levels(tile: Pixels) -> Pixels:
     counts = np.minimum(counts, limit) + excess // 256
     if rest := excess % 256:
         counts[:: max(256 // rest, 1)][:rest] += 1
-    levels: Pixels = np.clip(np.rint(np.cumsum(counts) * np.float32(255 / tile.size)), 0, 255).astype(np.uint8)
-    return levels
+    # In float32, as OpenCV does it: ties round to the same side.
+    levels = np.cumsum(counts).astype(np.float32) * np.float32(255 / tile.size)
+    rounded: Pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _nearest_tiles(length: int, side: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Return for each pixel along one direction the tiles before and after it, and how near it is to the second."""
-    place = (np.arange(length) / side - 0.5).astype(np.float32)
+    place = np.arange(length, dtype=np.float32) * np.float32(1 / side) - np.float32(0.5)
     before = np.floor(place).astype(np.intp)
-    share = (place - before).astype(np.float32)
+    share: NDArray[np.float32] = (place - before).astype(np.float32)
     return np.maximum(before, 0), np.minimum(before + 1, _TILES - 1), share
