@@ -17,10 +17,12 @@ from lookalike.apps.pull import Offer, pull
 from lookalike.encoders import catalog
 from lookalike.encoders.catalog import Entry
 from lookalike.errors import ConfigError, MissingDependency, UnknownComponent
+from lookalike.images import read
 from lookalike.types import Image
 from tflite_models import tiny
 
 NAME = "mean-of-a-test"
+V3 = Path(__file__).parents[2] / "shared" / "models" / "mobilenet_v3_small.tflite"
 
 
 @pytest.fixture
@@ -160,6 +162,21 @@ def test_what_the_catalog_offers_to_pull_has_all_that_it_takes() -> None:
     for one in offered:
         with pytest.raises(ConfigError, match="was not fetched"):
             pull(one.name, ask=lambda _: False)
+
+
+@pytest.mark.skipif(not V3.is_file(), reason=f"models/{V3.name} is not beside the checkout")
+def test_what_the_catalog_says_of_mobilenet_v3_small_is_true_of_the_real_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped_photos: Path
+) -> None:
+    (real,) = (one for one in catalog._read() if one.name == "mobilenet-v3-small")
+    monkeypatch.setenv("LOOKALIKE_ENCODERS", str(tmp_path / "encoders"))
+    monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(catalog, "_read", lambda: (replace(real, url=V3.as_uri()),))
+    assert pull(real.name, ask=yes).installed
+    encoder = registry.encoder(real.name)
+    a, b = (encoder.encode([read(shipped_photos / name)]) for name in ("astronaut.jpg", "coffee.jpg"))
+    assert encoder.space.dim == 1024
+    assert -0.3 < float(a.vectors[0] @ b.vectors[0]) < 0.5
 
 
 # The verb
