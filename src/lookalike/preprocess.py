@@ -82,16 +82,15 @@ def resize(image: Image, recipe: Recipe) -> Pixels:
 
 def _write(pixels: Pixels, recipe: Recipe, target: Input) -> None:
     """Write (size, size, 3) RGB pixels into ``target`` in the order, layout and dtype of the recipe."""
-    if recipe.order == "bgr":
-        pixels = pixels[..., ::-1]
     factor, shift = recipe.affine
-    if recipe.layout == "nchw":
-        pixels, factor, shift = pixels.transpose(2, 0, 1), factor[:, None, None], shift[:, None, None]
-    if recipe.dtype == "uint8":
-        target[:] = pixels
-    else:
-        np.multiply(pixels, factor, out=target)
-        target += shift
+    planes = target if recipe.layout == "nchw" else np.moveaxis(target, 2, 0)
+    for i, plane in enumerate(planes):
+        values = pixels[..., i if recipe.order == "rgb" else 2 - i]
+        if recipe.dtype == "uint8":
+            plane[:] = values
+        else:
+            np.multiply(values, factor[i], out=plane, dtype=np.float32)
+            np.add(plane, shift[i], out=plane)
 
 
 def _region(pixels: Pixels, recipe: Recipe) -> Pixels:
@@ -168,7 +167,7 @@ def _nearest(pixels: Pixels, width: int, height: int, box: Box) -> Pixels:
     left, top, right, lower = box
     rows = (top + (np.arange(height) + 0.5) * (lower - top) / height).astype(np.intp)
     columns = (left + (np.arange(width) + 0.5) * (right - left) / width).astype(np.intp)
-    return pixels[rows[:, None], columns]
+    return pixels[rows][:, columns]
 
 
 class _Cykooz:
