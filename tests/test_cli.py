@@ -99,11 +99,12 @@ def test_remove_json(cli: Cli, indexed: Path) -> None:
 
 def test_encoders_json(cli: Cli) -> None:
     entries = {entry["name"]: entry for entry in cli("encoders", "--json").json["encoders"]}
-    assert sorted(entries) == registry.names("encoder")
+    assert [name for name, entry in entries.items() if entry["installed"]] == registry.names("encoder")
     for entry in entries.values():
         assert {"name", "installed", "dim", "source", "licence"} <= set(entry)
     assert entries["efficientnet-lite0"]["dim"] == 1280
-    assert "efficientnet-lite0  (installed, 1280 numbers, Apache-2.0)" in cli("encoders").out
+    assert "efficientnet-lite0  (1280 numbers, Apache-2.0; installed)" in cli("encoders").out
+    assert cli("encoders", "list").out == cli("encoders").out
 
 
 # Searching

@@ -22,7 +22,13 @@ from lookalike.errors import ConfigError
 from lookalike.protocols import Encoder
 from lookalike.types import Image
 
-ENCODERS = ["efficientnet-lite0", "color-histogram"]  # a line for each encoder
+ENCODERS = [  # a line for each encoder
+    "efficientnet-lite0",
+    "efficientnet-lite1",
+    "efficientnet-lite2",
+    "mobilenet-v2",
+    "color-histogram",
+]
 
 
 @pytest.fixture(params=ENCODERS)
@@ -119,7 +125,11 @@ def test_a_colour_histogram_counts_colours_where_they_are() -> None:
 
 def test_the_catalog_lists_all_names_of_the_registry_and_is_json() -> None:
     entries = [entry.as_dict() for entry in catalog.catalog()]
-    assert [entry["name"] for entry in entries] == registry.names("encoder")
+    assert [entry["name"] for entry in entries if entry["installed"]] == registry.names("encoder")
+    assert [entry["name"] for entry in entries] == sorted(entry["name"] for entry in entries)
+    for entry in catalog.catalog():
+        assert entry.installed or entry.way
+        assert entry.licence
     assert {"name", "installed", "dim", "source", "licence"} <= set(entries[0])
     assert json.loads(json.dumps(entries)) == entries
 

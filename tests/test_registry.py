@@ -52,7 +52,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 
 def test_every_built_in_can_be_made_and_answers_to_its_name() -> None:
-    assert registry.names("encoder") == ["color-histogram", "efficientnet-lite0"]
+    lites = [f"efficientnet-lite{number}" for number in range(3)]
+    assert registry.names("encoder") == ["color-histogram", *lites, "mobilenet-v2"]
     assert registry.names("metric") == ["cosine", "euclidean", "manhattan"]
     for name in registry.names("encoder"):
         part = registry.encoder(name)
@@ -66,10 +67,10 @@ def test_every_built_in_can_be_made_and_answers_to_its_name() -> None:
 
 def test_the_catalog_tells_of_every_encoder_what_the_encoder_tells() -> None:
     entries = {entry.name: entry for entry in catalog()}
-    assert sorted(entries) == registry.names("encoder")
-    for name, entry in entries.items():
-        assert entry.dim == registry.encoder(name).space.dim
-        assert entry.installed
+    assert set(registry.names("encoder")) <= set(entries)
+    for name in registry.names("encoder"):
+        assert entries[name].dim == registry.encoder(name).space.dim
+        assert entries[name].installed
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:

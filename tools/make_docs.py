@@ -33,9 +33,14 @@ def helps() -> list[tuple[str, str]]:
     """Return the title and help of the command and of each verb."""
     root = click.Context(cli, info_name="lookalike", terminal_width=100, **cli.context_settings)
     verbs = [(name, click.Context(verb, root, info_name=name)) for name, verb in cli.commands.items()]
-    return [("lookalike", root.get_help())] + [
-        (f"lookalike {name}", context.command.get_help(context)) for name, context in verbs
-    ]
+    found = [("lookalike", root.get_help())]
+    for name, context in verbs:
+        found.append((f"lookalike {name}", context.command.get_help(context)))
+        inner = context.command.commands if isinstance(context.command, click.Group) else {}
+        for below, verb in inner.items():
+            within = click.Context(verb, context, info_name=below)
+            found.append((f"lookalike {name} {below}", verb.get_help(within)))
+    return found
 
 
 def shapes() -> str:

@@ -2,7 +2,7 @@
 
 To add a built-in: write its file, add one line to ``_BUILTIN``, one line to the contract test of its kind.
 A plug-in package declares an entry point in the group ``lookalike.encoders`` (or ``lookalike.metrics``,
-``lookalike.pair_metrics``).
+``lookalike.pair_metrics``). What a user added lies in a folder (:mod:`lookalike.installed`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, cast
 
+from lookalike import installed
 from lookalike.errors import ConfigError, UnknownComponent
 from lookalike.protocols import Encoder, Metric, PairMetric
 
@@ -22,6 +23,9 @@ DEFAULT_METRIC = "cosine"
 _BUILTIN: dict[str, dict[str, str]] = {
     "encoder": {
         "efficientnet-lite0": "lookalike.encoders.efficientnet_lite:efficientnet_lite0",
+        "efficientnet-lite1": "lookalike.encoders.efficientnet_lite:efficientnet_lite1",
+        "efficientnet-lite2": "lookalike.encoders.efficientnet_lite:efficientnet_lite2",
+        "mobilenet-v2": "lookalike.encoders.mobilenet_v2:mobilenet_v2",
         "color-histogram": "lookalike.encoders.histogram:ColorHistogram",
     },
     "metric": {
@@ -38,12 +42,30 @@ _BUILTIN: dict[str, dict[str, str]] = {
 
 def names(kind: str) -> list[str]:
     """Return the known names of a kind ("encoder", "metric", "pair_metric"), sorted; nothing is imported."""
-    return sorted(_table(kind))
+    return sorted({*_table(kind), *(installed.names() if kind == "encoder" else ())})
 
 
 def encoder(name: str) -> Encoder:
-    """Return the encoder of this name; it is made once a process, since its weights are large."""
+    """Return the encoder of this name; it is made once a process, since its weights are large.
+
+    Built-ins and plug-ins come first; what was installed (``lookalike encoders add``) has a name of its own.
+    """
+    if name not in _table("encoder"):
+        if name not in installed.names():
+            raise UnknownComponent("encoder", name, names("encoder"))
+        return _installed(name, str(installed.home()))
     return cast(Encoder, _make("encoder", name))
+
+
+def taken(name: str) -> bool:
+    """Tell whether a built-in or a plug-in has this name."""
+    return name in _table("encoder")
+
+
+@cache
+def _installed(name: str, _home: str) -> Encoder:
+    made: Encoder = import_module("lookalike.encoders.folder").encoder(name)
+    return made
 
 
 def metric(name: str) -> Metric:

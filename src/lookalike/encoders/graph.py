@@ -19,18 +19,29 @@ from lookalike.errors import InputError
 
 _OPSET = 17
 _IR_VERSION = 8
-_BN_EPSILON = 1e-3
+TENSORFLOW_EPSILON = 1e-3
+TORCH_EPSILON = 1e-5
+"""What batch normalization adds to the variance, as the two libraries have it by default."""
 
 
 class Graph:
     """Collects ONNX nodes. A tensor is known by its name; its side (all are square) is followed for the padding.
 
-    ``state`` is the checkpoint; ``size`` the side of the input ``pixels`` (N, 3, size, size). All of the checkpoint
-    must be used in the end, but for what begins with one of ``ignored``.
+    ``state`` is the checkpoint of a net ``kind``; ``size`` the side of the input ``pixels`` (N, 3, size, size). All of
+    the checkpoint must be used in the end, but for what begins with one of ``ignored``. ``same`` pads as TensorFlow
+    does, else half a kernel on every side as torch does; ``epsilon`` is that of batch normalization.
     """
 
-    def __init__(self, state: Mapping[str, NDArray[Any]], size: int, ignored: tuple[str, ...] = ()) -> None:
-        self._state = state
+    def __init__(
+        self,
+        state: Mapping[str, NDArray[Any]],
+        size: int,
+        kind: str,
+        ignored: tuple[str, ...] = (),
+        same: bool = True,
+        epsilon: float = TENSORFLOW_EPSILON,
+    ) -> None:
+        self._state, self._kind, self._same, self._epsilon = state, kind, same, epsilon
         self._unused = {key for key in state if not key.endswith("num_batches_tracked") and not key.startswith(ignored)}
         self._size = size
         self._sides = {"pixels": size}
@@ -41,7 +52,7 @@ class Graph:
         """Add a convolution with its batch normalization folded in, then ReLU6 if asked for."""
         kernel, bias = self._folded(f"{weight}.weight", norm)
         side, k = self._sides[x], kernel.shape[-1]
-        before, after, out_side = _same_padding(side, k, stride)
+        before, after, out_side = (_same_padding if self._same else _half_a_kernel)(side, k, stride)
         y = self._node(
             "Conv", [x, self._constant(f"{weight}.weight", kernel), self._constant(f"{weight}.bias", bias)], weight,
             kernel_shape=[k, k], strides=[stride, stride], pads=[before, before, after, after],
@@ -89,7 +100,7 @@ class Graph:
             self._take(f"{norm}.{part}").astype(np.float64)
             for part in ("weight", "bias", "running_mean", "running_var")
         )
-        scale = gain / np.sqrt(variance + _BN_EPSILON)
+        scale = gain / np.sqrt(variance + self._epsilon)
         return (kernel * scale[:, None, None, None]).astype(np.float32), (shift - mean * scale).astype(np.float32)
 
     def _take(self, key: str) -> NDArray[Any]:
@@ -97,7 +108,7 @@ class Graph:
         try:
             return self._state[key]
         except KeyError as error:
-            raise InputError(f"the checkpoint is not an EfficientNet-Lite of this depth: it lacks {key}") from error
+            raise InputError(f"the checkpoint is not {self._kind}: it lacks {key}") from error
 
     def _relu6(self, x: str) -> str:
         limits = [self._constant("zero", np.float32(0)), self._constant("six", np.float32(6))]
@@ -122,3 +133,8 @@ def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int, int]:
     out = math.ceil(side / stride)
     total = max((out - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2, out
+
+
+def _half_a_kernel(side: int, kernel: int, stride: int) -> tuple[int, int, int]:
+    half = kernel // 2
+    return half, half, (side + 2 * half - kernel) // stride + 1

@@ -62,6 +62,16 @@ class OnnxEncoder:
         """How many pixels a side a picture must keep when it is decoded reduced."""
         return self._recipe.at_least
 
+    @property
+    def recipe(self) -> Recipe:
+        """How pictures are prepared."""
+        return self._recipe
+
+    @property
+    def model(self) -> Model:
+        """What gives the model."""
+        return self._network.model
+
     def encode(self, images: Sequence[Image]) -> Embeddings:
         """Return the embeddings of ``images``, in order: (N, dim).
 
@@ -96,7 +106,7 @@ class _Network:
     def __init__(
         self, name: str, model: Model, recipe: Recipe, outputs_of: Callable[[Sequence[Tensor]], list[str]]
     ) -> None:
-        self._name, self._model, self._recipe, self._outputs_of = name, model, recipe, outputs_of
+        self._name, self.model, self._recipe, self._outputs_of = name, model, recipe, outputs_of
         self._lock = threading.Lock()
         self._session: Any = None
         self._input, self._outputs = "", [""]
@@ -113,7 +123,7 @@ class _Network:
     def _load(self) -> Any:
         with self._lock:
             if self._session is None:
-                made = session(self._name, self._model())
+                made = session(self._name, self.model())
                 self._input = check_input(self._name, _tensors(made.get_inputs()), self._recipe).name
                 self._outputs = self._outputs_of(_tensors(made.get_outputs()))
                 self._session = made

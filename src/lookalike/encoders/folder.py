@@ -1,0 +1,64 @@
+"""What a user added becomes an encoder: its card says which runtime, recipe and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lookalike import installed, registry
+from lookalike.encoders.onnx import OnnxEncoder
+from lookalike.errors import ConfigError
+from lookalike.installed import Card
+from lookalike.preprocess import Recipe
+from lookalike.protocols import Encoder
+
+_VERSION = 12
+"""So many digits of a model's sha256 are its version."""
+
+
+def encoder(name: str) -> Encoder:
+    """Return an installed encoder; its model is read, and its sha256 checked, when it is first used.
+
+    Raise ConfigError where the card is damaged, or needs what is not installed.
+    """
+    card = installed.card(name)
+    return made(card, partial(installed.checked, name))
+
+
+def made(card: Card, file: Callable[[str, str], Path]) -> Encoder:
+    """Return the encoder of a card; ``file(name, sha256)`` returns the path of one of its files, checked."""
+    model = partial(file, card.model, card.sha256)
+    if card.runtime == "reduced":
+        from lookalike.encoders.reduced import reduced  # noqa: PLC0415 - its base is asked for
+
+        return reduced(card, model, _base(card))
+    parts: dict[str, Any] = {
+        "name": card.name,
+        "version": card.sha256[:_VERSION],
+        "recipe": Recipe.from_toml(installed.table("", card.recipe)),
+        "dim": card.dim,
+        "model": model,
+        "output": card.output,
+    }
+    if card.runtime == "litert":
+        from lookalike.encoders.litert import LiteRTEncoder  # noqa: PLC0415 - an extra
+
+        return LiteRTEncoder(**parts)
+    if card.text is None:
+        return OnnxEncoder(**parts)
+    from lookalike.encoders.text import WordsAndPictures  # noqa: PLC0415
+
+    return WordsAndPictures(text=card.text, file=file, **parts)
+
+
+def _base(card: Card) -> Encoder:
+    """Return the encoder that another stands on, if it still is the one that it was made for."""
+    base = registry.encoder(card.base or "")
+    space = f"{base.space.version}/{base.space.preprocess}"
+    if space != card.base_space:
+        raise ConfigError(
+            f"encoder {card.name} was made for {card.base} of {card.base_space}, which now is {space}; make it anew"
+        )
+    return base

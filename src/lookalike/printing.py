@@ -1,0 +1,138 @@
+"""What the verbs of the command share: options, progress, and how things are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from lookalike.apps.mark import MarkResult
+    from lookalike.types import Hits, Item, Skipped
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+def parse_box(text: str | None) -> tuple[int, int, int, int] | None:
+    """Return the four whole numbers of "X,Y,W,H"."""
+    if text is None:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"a crop is four whole numbers X,Y,W,H, got {text!r}", param_hint="--crop") from None
+    return x, y, width, height
+
+
+@contextmanager
+def progress(unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a counter on stderr while something runs; nothing where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit=f" {unit}", disable=None, leave=False, smoothing=0.05) as bar:
+        yield lambda done: void(bar.update(done))
+
+
+@contextmanager
+def settling() -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how far the approximate index of a large gallery is, if one is made at all."""
+    from tqdm import tqdm
+
+    bars: list[tqdm[Any]] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(desc="index for search", unit=" vectors", total=total, disable=None, leave=False))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def void(_value: object) -> None:
+    """Take a value and give none."""
+
+
+def safe(text: object) -> str:
+    """Return text that does no harm to a terminal, whatever is in a file name."""
+    from lookalike.types import display_path
+
+    return display_path(str(text))
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object; everything beyond ASCII is escaped, so it is safe wherever it goes."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_json_list(name: str, values: Iterable[Mapping[str, Any]]) -> None:
+    """Print {name: [...]} one value a line, without holding them all."""
+    click.echo(f'{{"{name}": [', nl=False)
+    separator = "\n"
+    for value in values:
+        click.echo(separator + json.dumps(value, allow_nan=False), nl=False)
+        separator = ",\n"
+    click.echo("\n]}")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines that may hold the names of files."""
+    for line in lines:
+        click.echo(safe(line))
+
+
+def print_hits(hits: Hits, *, header: bool) -> None:
+    """Print a table: rank, score, id, path."""
+    if header:
+        click.echo(f"{safe(hits.query)}:")
+    for rank, hit in enumerate(hits, 1):
+        click.echo(f"{rank:4}  {hit.score:8.4f}  {safe(hit.id)}  {safe(hit.path or '-')}")
+    if not hits:
+        click.echo("no hit")
+
+
+def print_marks(marks: Iterable[MarkResult], as_json: bool) -> None:
+    """Print one mark a line: what was said, when, and of which two pictures."""
+    if as_json:
+        return print_json_list("marks", (one.as_dict() for one in marks))
+    for one in marks:
+        sides = ((one.mark.a, one.a_items), (one.mark.b, one.b_items))
+        # Of copies the first stands for all.
+        a, b = (safe(items[0].path or items[0].id) if items else content for content, items in sides)
+        click.echo(f"{one.said:9}  {one.mark.said_at}  {a}  {b}")
+    return None
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print one ``name: value`` a line."""
+    for name, value in fields.items():
+        click.echo(f"{name}: {safe(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)}")
+    click.echo()
+
+
+def print_skipped(skipped: Sequence[Skipped], at_most: int = 20) -> None:
+    """Print on stderr what was left out and why: every line of a short list, a count by reason of a long one."""
+    for one in skipped[:at_most]:
+        click.echo(f"skipped {safe(one.path)}: {safe(one.reason)}", err=True)
+    if len(skipped) > at_most:
+        click.echo(f"… and {len(skipped) - at_most} more; --json lists them all", err=True)
+
+
+def item_as_dict(item: Item) -> dict[str, Any]:
+    """Return the documented JSON shape of an item."""
+    return {
+        "id": item.id,
+        "path": item.path,
+        "metadata": dict(item.metadata),
+        "content": item.content,
+        "width": item.width,
+        "height": item.height,
+    }
