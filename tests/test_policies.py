@@ -312,9 +312,11 @@ def test_a_false_alarm_rate_that_is_none_is_refused(rate: float) -> None:
         Calibrated(calibration(), rate)
 
 
-def test_a_false_alarm_rate_that_the_calibration_cannot_support_is_refused() -> None:
+def test_a_false_alarm_rate_that_the_calibration_cannot_support_is_refused_to_a_search_and_to_no_pair() -> None:
+    policy = Calibrated(calibration(), 1e-5)
+    assert Case(policy, "cosine").decide(0.1) == Case(Calibrated(calibration()), "cosine").decide(0.1)
     with pytest.raises(InputError, match="cannot support a false alarm rate of 1e-05: the smallest"):
-        Calibrated(calibration(), 1e-5)
+        Case(policy, "cosine", 42).decide(0.1)
 
 
 # What they share

@@ -27,11 +27,15 @@ class Calibrated:
 
     def __post_init__(self) -> None:
         checked_target(self.false_alarm_rate, "a false alarm rate")
-        self.calibration.alarms[self.calibration.decides].check(self.false_alarm_rate)
 
     def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
-        """Return the verdict of the deciding metric, with what every calibrated metric says."""
+        """Return the verdict of the deciding metric, with what every calibrated metric says.
+
+        Raises InputError for the hit of a search where the calibration's queries cannot support the false alarm rate.
+        """
         name = self.calibration.decides
+        if context.items is not None:
+            self.calibration.alarms[name].check(self.false_alarm_rate)
         evidence = {metric: self._evidence(metric, score, context) for metric, score in checked(scores, name).items()}
         own = evidence[name]
         alarm = self._alarm_rate(own, context)
