@@ -30,6 +30,7 @@ from lookalike.images.drawing import (
     size_within,
 )
 from lookalike.metrics.ssim_windows import RADIUS, WINDOW
+from lookalike.policies.calibrated import percent
 from lookalike.registration import StructuralComparison, align
 from lookalike.tables import check_output, replacing
 from lookalike.types import (
@@ -145,12 +146,12 @@ def write_explanation(output: Path, view: PairView) -> None:
 
 def _evidence(decision: Decision) -> list[tuple[str, ...]]:
     head = ("metric", "score", "threshold", "false positive rate", "result")
-    return [head, *map(_evidence_row, decision.evidence)]
+    return [head, *((*evidence_row(one), _PASSED[one.passed]) for one in decision.evidence)]
 
 
-def _evidence_row(one: Evidence) -> tuple[str, ...]:
-    rate = "-" if one.false_positive_rate is None else _percent(one.false_positive_rate)
-    return one.metric, _number(one.score), _number(one.threshold), rate, _PASSED[one.passed]
+def evidence_row(one: Evidence) -> tuple[str, ...]:
+    """Return metric, score, threshold and rate in words."""
+    return one.metric, as_number(one.score), as_number(one.threshold), as_rate(one.false_positive_rate)
 
 
 def _qualities(view: PairView) -> list[tuple[str, ...]]:
@@ -207,12 +208,14 @@ def _alignment_line(found: Registration) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def as_number(value: float | None) -> str:
+    """Return a score in words, a dash where there is none."""
     return "-" if value is None else f"{value:.4f}"
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.2g} %" if rate < 0.0995 else f"{100 * rate:.0f} %"
+def as_rate(rate: float | None) -> str:
+    """Return a rate in words, a dash where none is known."""
+    return "-" if rate is None else percent(rate)
 
 
 def _shown(text: str, longest: int = 1000) -> str:

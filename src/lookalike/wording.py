@@ -12,6 +12,7 @@ from lookalike.calibration import Calibration, Fit
 from lookalike.calibration.rates import Rate
 from lookalike.policies.calibrated import DEFAULT_FALSE_ALARM_RATE, percent
 from lookalike.report import Said
+from lookalike.report_pair import as_number, as_rate, evidence_row
 from lookalike.types import Decision, Evidence, Registration
 
 _PASSED = {True: "passes", False: "does not pass", None: ""}
@@ -41,7 +42,7 @@ def comparison(found: Comparison) -> list[str]:
 
 
 def _evidence(one: Evidence) -> tuple[str, ...]:
-    return one.metric, _number(one.score), _number(one.threshold), _rate(one.false_positive_rate), _PASSED[one.passed]
+    return *evidence_row(one), _PASSED[one.passed]
 
 
 def _alignment(registration: Registration) -> str:
@@ -60,7 +61,7 @@ def _alignment(registration: Registration) -> str:
 def decided(found: DecidedHits) -> list[str]:
     """Return what was decided on a query and why; the hits that are left: rank, verdict, score, rate, id, path."""
     rows = [
-        (f"{rank:4}", one.verdict.value, f"{hit.score:.4f}", _rate(one.false_positive_rate), hit.id, hit.path or "-")
+        (f"{rank:4}", one.verdict.value, f"{hit.score:.4f}", as_rate(one.false_positive_rate), hit.id, hit.path or "-")
         for rank, (hit, one) in enumerate(zip(found.hits, found.decisions, strict=True), 1)
     ]
     return [
@@ -103,8 +104,8 @@ def calibration(report: CalibrationReport, gallery: str) -> list[str]:
         _guaranteed(made.fits[made.decides]),
         *_left_out(report),
         *_learned(report),
-        f"for search --decide: {made.decides} {_number(per_query)}, at a false alarm rate of {percent(alarm)} a query "
-        f"among {items:,} items",
+        f"for search --decide: {made.decides} {as_number(per_query)}, at a false alarm rate of {percent(alarm)} "
+        f"a query among {items:,} items",
         *_closest(report, gallery),
     ]
 
@@ -119,7 +120,7 @@ def _fit(name: str, fit: Fit) -> tuple[str, ...]:
     proven = fit.guaranteed.rate
     return (
         name,
-        _number(as_score(name, fit.threshold)),
+        as_number(as_score(name, fit.threshold)),
         _interval(fit.rate),
         f"at most {percent(proven)}" if proven < 1 else "nothing",
         _interval(fit.missed),
@@ -163,11 +164,3 @@ def _closest(report: CalibrationReport, gallery: str) -> list[str]:
             for a, b, score in report.closest
         ),
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else percent(value)
