@@ -411,7 +411,7 @@ def test_one_label_is_refused_before_any_work(
 def test_few_labels_are_refused_with_how_many_it_takes(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     for label in range(3):
         shutil.copytree(indexed / f"l{label:02}", tmp_path / "few" / f"l{label}")
-    assert refused(cli("calibrate", "--labels", tmp_path / "few"), "3 labels", "4 labels")
+    assert refused(cli("calibrate", "--labels", tmp_path / "few"), "3 things in all", "5 pairs of 4 things")
 
 
 def test_a_gallery_of_few_or_of_identical_pictures_is_refused(
@@ -419,6 +419,9 @@ def test_a_gallery_of_few_or_of_identical_pictures_is_refused(
 ) -> None:
     cli("index", made / "l00", "--encoder", "counting")
     assert refused(cli("calibrate", "--unlabeled"), "too few")
+    cli("index", made, "--encoder", "counting")
+    ran = cli("calibrate", "--unlabeled", "--target-fpr", 0.0005)
+    assert refused(ran, f"({LABELS * EACH} pictures) cannot support", "pictures are needed")
     other = tmp_path / "identical.gallery"
     for number in range(30):
         save(picture(0), tmp_path / "identical" / f"{number}.png")

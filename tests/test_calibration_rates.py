@@ -228,15 +228,15 @@ def test_a_fit_survives_json() -> None:
 @pytest.mark.parametrize(
     ("pairs", "why"),
     [
-        (world(0, units=3, each=5).impostors(), "75 pairs of different things, from 3 labels"),
+        (world(0, units=3, each=5).impostors(), "75 pairs of different things, 3 things in all"),
         (ScoredPairs(np.arange(4), np.arange(4) + 4, np.arange(4.0), np.arange(8)), "4 pairs of different things"),
-        (ScoredPairs(*(np.array([], int),) * 2, np.array([]), np.arange(3)), "0 pairs of different things, from 0"),
+        (ScoredPairs(*(np.array([], int),) * 2, np.array([]), np.arange(3)), "0 pairs of different things, 0 things"),
     ],
 )
 def test_too_few_pairs_to_tell_anything_are_refused(pairs: ScoredPairs, why: str) -> None:
     message = refused(pairs, 0.1)
     assert why in message
-    assert "at least 5 pairs from 4 labels" in message
+    assert "at least 5 pairs of 4 things" in message
 
 
 def test_equally_close_pairs_are_refused_for_no_threshold_tells_them_apart() -> None:
@@ -259,9 +259,9 @@ def test_where_half_of_the_pairs_are_equally_close_no_smaller_rate_is_promised()
 def test_a_refusal_names_what_there_is_what_it_supports_and_what_is_needed() -> None:
     pairs = world(2, units=10, each=3).impostors()
     message = refused(pairs, 0.004)
-    assert message.startswith("405 pairs of different things (30 pictures of 10 labels) cannot support a false")
+    assert message.startswith("405 pairs of different things (30 pictures of 10 things) cannot support a false")
     assert "rate of 0.004: the smallest they can promise is about 0.0" in message
-    assert re.search(r"; for 0.004 about \d+ pictures of \d+ labels are needed$", message)
+    assert re.search(r"; for 0.004 about \d+ pictures of \d+ things are needed$", message)
 
 
 @pytest.mark.parametrize(("seed", "units", "each"), [(0, 6, 6), (1, 12, 1), (2, 10, 3), (3, 30, 1)])
@@ -277,10 +277,11 @@ def test_as_many_as_a_refusal_says_are_needed_do_support_the_target(units: int, 
     supported = []
     for seed in range(6):
         message = refused(world(seed, units, each).impostors(), target)
-        pictures, labels = map(int, re.search(r"about (\d+) pictures of (\d+) labels", message).groups())  # type: ignore[union-attr]
-        assert pictures == pytest.approx(labels * each, abs=each)
+        pictures = int(re.search(r"about (\d+) pictures", message)[1])  # type: ignore[index]
+        things = int(re.search(r"of (\d+) things are", message)[1]) if each > 1 else pictures  # type: ignore[index]
+        assert pictures == pytest.approx(things * each, abs=each)
         try:
-            supported.append(fit(world(seed + 50, labels, each).impostors(), None, target).rate.estimate <= target)
+            supported.append(fit(world(seed + 50, things, each).impostors(), None, target).rate.estimate <= target)
         except InputError:
             supported.append(False)
     assert sum(supported) >= 4
@@ -291,13 +292,13 @@ def test_a_rate_that_one_odd_picture_would_break_is_refused() -> None:
     assert table_of(pairs).fitting(0.0021) is not None
     assert len(pairs) * 0.0021 > 5
     # One that resembles a third of the other 99 makes 33 of 4,950 pairs: three times .0022.
-    assert "promise is about 0.0023; for 0.0021 about 106 pictures of 106 labels" in refused(pairs, 0.0021)
+    assert "promise is about 0.0023; for 0.0021 about 106 pictures are needed" in refused(pairs, 0.0021)
     assert fit(pairs, None, 0.0023).rate.estimate <= 0.0023
 
 
 def test_a_target_beyond_what_a_calibration_ever_looks_at_says_so() -> None:
     message = refused(world(2, units=10, each=3).impostors(), 1e-5)
-    assert message.endswith("labels are needed, more than the 1200 that a calibration looks at")
+    assert message.endswith("things are needed, more than the 1200 that a calibration looks at")
 
 
 def test_float32_scores_are_fitted_as_float64_ones() -> None:

@@ -100,7 +100,7 @@ def calibration(report: CalibrationReport, gallery: str) -> list[str]:
         "",
         *table([head, *(_fit(name, fit) for name, fit in made.fits.items())], "<>>>>"),
         "",
-        "estimated: the mean over other labels and pictures of this kind, and where 95 % of those lie; no proof",
+        "estimated: the mean over other things and pictures of this kind, and where 95 % of those lie; no proof",
         _guaranteed(made.fits[made.decides]),
         *_left_out(report),
         *_learned(report),

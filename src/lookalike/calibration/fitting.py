@@ -98,8 +98,8 @@ def fit_from(
 def _enough(impostors: ScoredPairs) -> ScoredPairs:
     if len(impostors) < FEWEST_PAIRS or impostors.unit_count < FEWEST_UNITS:
         raise InputError(
-            f"{len(impostors)} pairs of different things, from {impostors.unit_count} labels, are too few to calibrate "
-            f"on: at least {FEWEST_PAIRS} pairs from {FEWEST_UNITS} labels (scenes, slides) are needed"
+            f"{len(impostors)} pairs of different things, {impostors.unit_count} things in all, are too few to "
+            f"calibrate on: at least {FEWEST_PAIRS} pairs of {FEWEST_UNITS} things (labels, scenes, slides) are needed"
         )
     return impostors
 
@@ -122,10 +122,15 @@ def _refusal(impostors: ScoredPairs, table: RateTable, target: float) -> str:
     )
     pictures, units = (math.ceil(times * many) for many in (impostors.pictures, impostors.unit_count))
     return (
-        f"{len(impostors)} pairs of different things ({impostors.pictures} pictures of {impostors.unit_count} labels) "
+        f"{len(impostors)} pairs of different things ({_pictures(impostors.pictures, impostors.unit_count)}) "
         f"cannot support a false positive rate of {target:g}: {_smallest(smallest)}; "
-        f"for {target:g} about {pictures} pictures of {units} labels are needed{_too_many(pictures)}"
+        f"for {target:g} about {_pictures(pictures, units)} are needed{_too_many(pictures)}"
     )
+
+
+def _pictures(pictures: int, units: int) -> str:
+    """Return how many there are; where each shows a thing of its own, things are not spoken of."""
+    return f"{pictures} pictures" if pictures == units else f"{pictures} pictures of {units} things"
 
 
 def _smallest(rate: float) -> str:
