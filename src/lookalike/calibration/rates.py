@@ -123,7 +123,7 @@ def _slope(x: Floats, y: Floats, start: int) -> float:
 def checked_target(target: Any, what: str = "a false positive rate") -> float:
     """Return ``target`` if it is a rate that can be aimed at."""
     if not isinstance(target, int | float | np.floating) or not 0 < target < LOOSEST:
-        raise InputError(f"{what} is above 0 and below {LOOSEST}, got {target!r}; 0.01 is one pair in a hundred")
+        raise InputError(f"{what} is above 0 and below {LOOSEST}, got {target!r}; 0.01 is one in a hundred")
     return float(target)
 
 
