@@ -375,6 +375,17 @@ def test_a_pairs_file_with_bad_rows_goes_on_without_their_pictures_and_reports_t
     assert "gone.png" in ran.err
 
 
+def test_where_too_few_pairs_are_left_it_says_what_was_left_out(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("a text")
+    same, different = indexed / "l00" / "0.png", indexed / "l01" / "0.png"
+    rows = [(same, indexed / "l00" / "1.png", 1), (different, text, 0)]
+    file = pairs_file(tmp_path / "pairs.csv", rows)
+    assert refused(cli("calibrate", "--pairs", file), "0 pairs of different things", f"left out: {text}: not a picture")
+    text.unlink()
+    assert refused(cli("calibrate", "--pairs", file), "none of different ones", f"left out: {text}: no such file")
+
+
 def test_labelled_pictures_that_cannot_be_used_are_reported(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "labelled"
     shutil.copytree(indexed, folder)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,19 +125,36 @@ def calibrate(gallery: Gallery, request: Request, progress: Progress = no_progre
         check_output(Path(request.output), ".json")
     gallery.put([], [])  # where it may not be written, this says so before the work
     gathered = _gather(gallery, request, progress)
-    encoder = gallery.encoder()
-    background = None
-    if request.adapting:
-        rows = gathered.originals
-        background = background_of(
-            gathered.pictures, gathered.paths, gathered.sample.units[rows], gathered.labels, encoder, progress
-        )
-    wanted = Wanted(request.target, decides, gathered.source)
-    calibration = calibration_of(gathered.sample, background, wanted, gallery.space)
+    with _naming(gathered.skipped):
+        calibration = _calibration_of(gathered, gallery, request.target, decides, request.adapting, progress)
     keep(gallery, calibration)
     if request.output:
         write(calibration, Path(request.output))
     return _report(calibration, gathered, gallery.count())
+
+
+def _calibration_of(
+    gathered: _Gathered, gallery: Gallery, target: float, decides: str, adapting: bool, progress: Progress
+) -> Calibration:
+    background = None
+    if adapting:
+        units = gathered.sample.units[gathered.originals]
+        background = background_of(
+            gathered.pictures, gathered.paths, units, gathered.labels, gallery.encoder(), progress
+        )
+    return calibration_of(gathered.sample, background, Wanted(target, decides, gathered.source), gallery.space)
+
+
+@contextmanager
+def _naming(skipped: Sequence[Skipped]) -> Iterator[None]:
+    """Say in an InputError what was left out: it may be why the rest is not enough."""
+    try:
+        yield
+    except InputError as error:
+        if not skipped:
+            raise
+        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        raise InputError(f"{error}; left out: {skipped[0].path}: {skipped[0].reason}{more}") from error
 
 
 def keep(gallery: Gallery, calibration: Calibration) -> None:
@@ -230,7 +248,8 @@ def _gather(gallery: Gallery, request: Request, progress: Progress) -> _Gathered
 def _from_pairs(gallery: Gallery, file: str, progress: Progress) -> _Gathered:
     found = read_pairs(file).without_missing()
     named = (*found.pairs, *_marked(gallery))
-    _refuse_one_kind(named, file)
+    with _naming(found.skipped):
+        _refuse_one_kind(named, file)
     pairs = _at_most(named, AT_MOST_PICTURES)
     pictures = look_at([(path, path) for path in _pictures_of(pairs)], gallery.encoder(), progress)
     row = {name: number for number, name in enumerate(pictures.names)}
