@@ -419,6 +419,12 @@ def test_one_label_is_refused_before_any_work(
     assert refused(cli("calibrate", "--labels", folder), "one label only", "'cats'")
 
 
+def test_labels_that_are_all_ignored_are_refused_with_the_way_out(cli: Cli, indexed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"path,label,ignore\n{indexed / 'l00' / '0.png'},a,1\n{indexed / 'l01' / '0.png'},b,1\n")
+    assert refused(cli("calibrate", "--labels", file), "labels.csv has every picture ignored", "ignore = 1")
+
+
 def test_few_labels_are_refused_with_how_many_it_takes(cli: Cli, indexed: Path, tmp_path: Path) -> None:
     for label in range(3):
         shutil.copytree(indexed / f"l{label:02}", tmp_path / "few" / f"l{label}")

@@ -331,7 +331,11 @@ def test_wrong_labelled_data_are_refused_with_their_line(tmp_path: Path, name: s
 def test_a_folder_without_labels_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     picture(tmp_path / "flat" / "x.png")
-    for name, message in (("empty", "it is empty"), ("flat", "named by its label"), ("gone", r"\.csv or \.jsonl")):
+    for name, message in (
+        ("empty", "it is empty"),
+        ("flat", "named by its label"),
+        ("gone", "gone, and nothing is there"),
+    ):
         with pytest.raises(InputError, match=message):
             read_labelled(tmp_path / name)
 

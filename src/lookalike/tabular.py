@@ -27,7 +27,8 @@ def read_rows(
     """
     ending = file.suffix.lower()
     if ending not in {".csv", ".jsonl", ".ndjson"}:
-        raise InputError(f"{what} comes as .csv or .jsonl, got {file}")
+        missing = "" if file.exists() else ", and nothing is there"
+        raise InputError(f"{what} comes as .csv or .jsonl, got {file}{missing}")
     text = _text(file, what)
     return _csv_rows(file, text, columns, cell) if ending == ".csv" else _json_rows(file, text)
 

@@ -392,6 +392,8 @@ def _units_of(labelled: Sequence[LabelledPicture]) -> Ints:
 
 def _refuse_one_label(labelled: Sequence[LabelledPicture], source: str) -> None:
     labels = {one.label for one in labelled}
+    if not labels:
+        raise InputError(f"{source} has every picture ignored (ignore = 1); take that from those to calibrate on")
     if len(labels) == 1:
         raise InputError(
             f"{source} holds one label only, {labels.pop()!r}; calibration needs pictures of different things"
