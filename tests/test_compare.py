@@ -340,7 +340,7 @@ def test_one_pixel_is_unknown_whatever_the_encoder(
     for b in (pair[0], dot):
         found = strict(cli("compare", dot, b, "--encoder", encoder, "--json"))
         assert found["verdict"] == "unknown"
-        assert "dot.png cannot be judged: it is only 1x1 pixels" in found["reason"]
+        assert found["reason"].count("dot.png cannot be judged: it is only 1x1 pixels") == 1
 
 
 def test_pictures_of_two_sizes(

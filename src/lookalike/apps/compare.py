@@ -217,7 +217,7 @@ def _problems(images: tuple[Image, Image], seen: list[Seen]) -> list[str]:
     ]
     if problems and np.array_equal(images[0].pixels, images[1].pixels):
         problems.append("the two are the same pixel by pixel")
-    return problems
+    return list(dict.fromkeys(problems))  # the two may have one name
 
 
 def _raw(seen: list[Seen]) -> dict[str, float]:
