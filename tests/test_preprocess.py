@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage.data
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike import preprocess, retouch
@@ -85,6 +85,7 @@ def test_odd_sizes_of_noise_are_pillows_antialiased_ones(
     assert_same_picture(made, pillow(image, (224, 224), filter_name=filter_name))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 300))
 def test_the_nearest_pixel_is_pillows_but_where_two_are_equally_near(width: int, size: int) -> None:
     # A row in which each pixel tells its place. Pillow adds up rounding errors, which decide there between the two.
@@ -119,6 +120,7 @@ def test_the_fallback_gives_the_same_picture(
 
 
 @both_resizers
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 64), st.integers(0, 40), st.floats(0.01, 1))
 def test_no_crop_of_any_picture_leaves_it(width: int, height: int, size: int, more: int, crop: float) -> None:
     image = noise(width, height)
@@ -127,7 +129,8 @@ def test_no_crop_of_any_picture_leaves_it(width: int, height: int, size: int, mo
         fast = resize(image, wanted)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preprocess, "_Picture", preprocess._Pillow)
-            assert_same_picture(resize(image, wanted), fast)
+            difference = np.abs(resize(image, wanted).astype(int) - fast)
+        assert difference.max() <= RESIZER_TOLERANCE["max"]  # of so few pixels a mean says nothing
 
 
 def torchvision(image: Image, size: int, shorter: int, filter_name: str) -> np.ndarray:
@@ -245,6 +248,7 @@ def test_a_region_is_cut_before_all_else() -> None:
         np.testing.assert_array_equal(made, resize(cut, recipe(64, fit=fit)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.tuples(*[st.floats(0, 0.49)] * 2, *[st.floats(0.5, 1)] * 2))
 def test_a_region_of_a_tiny_picture_holds_at_least_a_pixel(
     width: int, height: int, region: tuple[float, float, float, float]

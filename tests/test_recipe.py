@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookalike.errors import ConfigError
@@ -159,6 +159,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return Recipe(**{name: draw(fields[name]) for name in ["size", *sorted(chosen)]})
 
 
+@settings(deadline=None)
 @given(recipes())
 def test_any_recipe_goes_through_toml_unchanged(made: Recipe) -> None:
     back = Recipe.from_toml(made.to_toml())
