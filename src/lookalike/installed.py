@@ -240,6 +240,11 @@ def _fits(kind: str, value: Any) -> bool:
     return value is None or kind != "str | None" or isinstance(value, str)
 
 
+def parsed(text: str) -> dict[str, Any]:
+    """Return a flat TOML text as a table."""
+    return tomllib.loads(text)
+
+
 def table(name: str, values: Mapping[str, Any]) -> str:
     """Return a flat TOML table, without a heading where ``name`` is empty; what is None or empty is left out.
 

@@ -62,10 +62,11 @@ def check_input(encoder: str, inputs: Sequence[Tensor], recipe: Recipe) -> Tenso
     return only
 
 
-def check_output(encoder: str, outputs: Sequence[Tensor], wanted: str | None, dim: int) -> Tensor:
+def check_output(encoder: str, outputs: Sequence[Tensor], wanted: str | None, dim: int | None) -> Tensor:
     """Return the output that holds the vector: the one named ``wanted``, or the only one.
 
-    Raise ConfigError where there is no such output, or what it declares is not one vector of ``dim`` numbers a picture.
+    Raise ConfigError where there is no such output, or what it declares is not one vector of ``dim`` numbers a picture
+    (None: of any width).
     """
     found = [output for output in outputs if wanted in (None, output.name)]
     if len(found) != 1:
@@ -76,9 +77,17 @@ def check_output(encoder: str, outputs: Sequence[Tensor], wanted: str | None, di
         raise ConfigError(
             f"the model of encoder {encoder} gives {chosen}; an embedding is one of {', '.join(_NUMBERS)}"
         )
-    if chosen.shape and None not in chosen.shape[1:]:
+    if dim is not None and chosen.shape and None not in chosen.shape[1:]:
         _check_width(encoder, tuple(size or 1 for size in chosen.shape), dim, chosen.name)
     return chosen
+
+
+def width_of(encoder: str, recipe: Recipe, run: Run) -> int:
+    """Return how many numbers a model gives for one picture; raise ConfigError where that is no vector."""
+    grey = Image(np.full((recipe.size, recipe.size, 3), 127, np.uint8), (recipe.size, recipe.size))
+    shape = run(prepare([grey], recipe)).shape
+    _check_width(encoder, shape, int(np.prod(shape)))
+    return int(np.prod(shape))
 
 
 def encode_each(images: Sequence[Image], recipe: Recipe, space: Space, run: Run) -> Embeddings:

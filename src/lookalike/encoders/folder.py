@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lookalike import installed, registry
-from lookalike.encoders.onnx import OnnxEncoder
+from lookalike.encoders import onnx
 from lookalike.errors import ConfigError
 from lookalike.installed import Card
 from lookalike.preprocess import Recipe
@@ -47,10 +49,32 @@ def made(card: Card, file: Callable[[str, str], Path]) -> Encoder:
 
         return LiteRTEncoder(**parts)
     if card.text is None:
-        return OnnxEncoder(**parts)
+        return onnx.OnnxEncoder(**parts)
     from lookalike.encoders.text import WordsAndPictures  # noqa: PLC0415
 
     return WordsAndPictures(text=card.text, file=file, **parts)
+
+
+def width(name: str, runtime: str, model: Path, recipe: Recipe, output: str | None) -> int:
+    """Return how many numbers a model gives for a picture; raise ConfigError where it does not fit the recipe."""
+    if runtime == "litert":
+        from lookalike.encoders import litert  # noqa: PLC0415 - an extra
+
+        return litert.width(name, model, recipe, output)
+    return onnx.width(name, model, recipe, output)
+
+
+@contextmanager
+def laid_out(files: Mapping[str, Path | bytes]) -> Iterator[Path]:
+    """Yield a temporary folder that holds these files by name, links to those that exist."""
+    with TemporaryDirectory() as place:
+        for name, content in files.items():
+            target = Path(place, name)
+            if isinstance(content, bytes):
+                target.write_bytes(content)
+            else:
+                target.symlink_to(content.resolve())
+        yield Path(place)
 
 
 def _base(card: Card) -> Encoder:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoders.contract import Tensor, check_input, check_output, encode_each, input_shape
+from lookalike.encoders.contract import Tensor, check_input, check_output, encode_each, input_shape, width_of
 from lookalike.errors import ConfigError, LookalikeError, MissingDependency
 from lookalike.preprocess import Recipe
 from lookalike.types import Embeddings, Image, Space
@@ -73,7 +73,7 @@ class LiteRTEncoder:
             if self._loaded is None:
                 self._loaded = self._model()
             lent = self._idle.pop() if self._idle else None
-        lent = lent or _Interpreter(self._space, self._loaded, self._recipe, self._output)
+        lent = lent or _Interpreter(self._space.encoder, self._space.dim, self._loaded, self._recipe, self._output)
         try:
             yield lent
         finally:
@@ -81,15 +81,20 @@ class LiteRTEncoder:
                 self._idle.append(lent)
 
 
+def width(name: str, model: Path, recipe: Recipe, output: str | None) -> int:
+    """Return how many numbers the model ``name`` gives for a picture; raise ConfigError where it does not fit."""
+    return width_of(name, recipe, _Interpreter(name, None, model, recipe, output).run)
+
+
 class _Interpreter:
     """A model in memory, with its input and output found and checked."""
 
-    def __init__(self, space: Space, model: bytes | Path, recipe: Recipe, output: str | None) -> None:
-        self._name = space.encoder
+    def __init__(self, name: str, dim: int | None, model: bytes | Path, recipe: Recipe, output: str | None) -> None:
+        self._name = name
         self._interpreter = _opened(self._name, model)
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         taken = check_input(self._name, _tensors(inputs), recipe)
-        given = check_output(self._name, _tensors(outputs), output, space.dim)
+        given = check_output(self._name, _tensors(outputs), output, dim)
         self._input = _index(inputs, taken)
         self._output = _index(outputs, given)
         self._scale, self._zero = next(one["quantization"] for one in outputs if one["index"] == self._output)

@@ -18,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lookalike.encoders.contract import Tensor, check_input, check_output, encode_each
+from lookalike.encoders.contract import Tensor, check_input, check_output, encode_each, width_of
 from lookalike.errors import ConfigError, LookalikeError
 from lookalike.preprocess import Recipe, prepare
 from lookalike.types import Embeddings, Float32, Image, Space
@@ -50,6 +50,7 @@ class OnnxEncoder:
     ) -> None:
         self._space = Space(name, version, recipe.digest, dim)
         self._recipe = recipe
+        self.output = output
         self._network = _Network(name, model, recipe, lambda outputs: [check_output(name, outputs, output, dim).name])
 
     @property
@@ -98,6 +99,12 @@ class MappedOnnxEncoder(OnnxEncoder):
             {name: value[0] for name, value in zip(self._map_names, outputs, strict=True)}
             for outputs in (self._maps_network.run(prepare([image], self._recipe)) for image in images)
         ]
+
+
+def width(name: str, model: Path, recipe: Recipe, output: str | None) -> int:
+    """Return how many numbers the model ``name`` gives for a picture; raise ConfigError where it does not fit."""
+    network = _Network(name, lambda: model, recipe, lambda outputs: [check_output(name, outputs, output, None).name])
+    return width_of(name, recipe, lambda pixels: network.run(pixels)[0])
 
 
 class _Network:

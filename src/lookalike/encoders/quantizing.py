@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -119,24 +121,25 @@ def _quantize(model: Any, paths: _Paths, samples: _Samples | None, kept: list[st
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static  # noqa: PLC0415
 
     onnx.save(model, paths.before)
-    # It advises to preprocess models, which ours, folded as they are, do not need; and reports what it does.
+    # It advises to preprocess models, which ours, folded as they are, do not need; and prints what it does.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        quantize_static(
-            paths.before,
-            paths.after,
-            samples,
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
-            calibrate_method=CalibrationMethod.Percentile,
-            extra_options={"CalibPercentile": _PERCENTILE, "CalibStridedMinMax": _AT_ONCE},
-            calibration_cache_path=paths.ranges,
-        )
+        with redirect_stdout(StringIO()):
+            quantize_static(
+                paths.before,
+                paths.after,
+                samples,
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=kept,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": _PERCENTILE, "CalibStridedMinMax": _AT_ONCE},
+                calibration_cache_path=paths.ranges,
+            )
     except Exception as error:
         raise InputError(f"this model cannot be quantized: {type(error).__name__}: {error}") from error
     finally:

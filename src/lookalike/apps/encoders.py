@@ -1,0 +1,278 @@
+"""Add an encoder of one's own; make one smaller, in numbers (int8) or in length (PCA, cut)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lookalike import installed, registry
+from lookalike.encoders import folder
+from lookalike.encoders.catalog import Entry, entry
+from lookalike.encoders.onnx import OnnxEncoder
+from lookalike.errors import ConfigError, InputError
+from lookalike.images import read, walk
+from lookalike.installed import Card
+from lookalike.pipeline import embed_files, in_parallel
+from lookalike.preprocess import Recipe, prepare
+from lookalike.types import Embeddings, Image, Skipped
+
+Progress = Callable[[int], None]
+
+_RUNTIMES: Mapping[str, str] = {".onnx": "onnx", ".tflite": "litert"}
+SAMPLES = 32
+"""So many pictures tell the ranges of activations; more were measured to change nothing."""
+FEWEST_SAMPLES = 8
+_COMPARED = 64
+_AT_MOST_PICTURES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a person says of an encoder."""
+
+    licence: str | None = None
+    source: str | None = None
+    good_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An encoder that was made of another one: its entry, what it was compared by, and what could not be read.
+
+    ``cosine`` is the mean and least cosine to the vectors of the base, over ``pictures`` that did not make it (int8);
+    ``kept`` the share of the variance that a shorter vector keeps.
+    """
+
+    entry: Entry
+    pictures: int
+    cosine: tuple[float, float] | None = None
+    kept: float | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return a JSON object."""
+        cosine = None if self.cosine is None else dict(zip(("mean", "least"), self.cosine, strict=True))
+        return {
+            "encoder": self.entry.as_dict(),
+            "pictures": self.pictures,
+            "cosine": cosine,
+            "kept": self.kept,
+            "skipped": [asdict(one) for one in self.skipped],
+        }
+
+
+def add(model: str, recipe: str, name: str, *, output: str | None = None, about: About = About()) -> Entry:
+    """Install a model file as the encoder ``name``, prepared as the TOML file ``recipe`` says; return its entry.
+
+    The model is tried on a picture first. Raise ConfigError where the name is taken, a file cannot be read, or the
+    model does not fit the recipe or is damaged: nothing is installed then.
+    """
+    _refuse_taken(name)
+    path = _file(model, "model")
+    if path.suffix.lower() not in _RUNTIMES:
+        raise ConfigError(f"{model} is no model that can be added: it must end in {' or '.join(_RUNTIMES)}")
+    runtime, text = _RUNTIMES[path.suffix.lower()], _text(recipe)
+    prepared = Recipe.from_toml(text)
+    card = Card(
+        name=name,
+        runtime=runtime,
+        model=f"model{path.suffix.lower()}",
+        sha256=installed.sha256_of(path),
+        dim=folder.width(name, runtime, path, prepared, output),
+        output=output,
+        source=about.source,
+        licence=about.licence,
+        good_for=about.good_for,
+        made="add",
+        recipe=installed.parsed(prepared.to_toml()),
+    )
+    _try(card, {card.model: path})
+    installed.install(card, {card.model: path})
+    return entry(name)
+
+
+def quantize(base: str, calibration: str, name: str, progress: Progress = lambda _: None) -> Made:
+    """Install the encoder ``base`` in int8 as ``name``, its ranges measured on pictures of a folder.
+
+    Up to 32 pictures, by lot, measure them; up to 64 others tell how near its vectors are to the base's. It has a
+    space of its own. Raise ConfigError where the base is no ONNX encoder, InputError where there are under 8 pictures.
+    """
+    from lookalike.encoders.quantizing import quantized  # noqa: PLC0415 - imports onnx
+
+    _refuse_taken(name)
+    encoder = registry.encoder(base)
+    if not isinstance(encoder, OnnxEncoder):
+        raise ConfigError(f"encoder {base} is no ONNX model: only these can be quantized")
+    images, skipped = _sample(calibration, SAMPLES + _COMPARED, encoder.at_least)
+    if len(images) < FEWEST_SAMPLES:
+        raise InputError(
+            f"{len(images)} pictures in {calibration} are too few to measure by: at least {FEWEST_SAMPLES}, better "
+            f"{SAMPLES + _COMPARED}"
+        )
+    used = images[: max(FEWEST_SAMPLES // 2, min(SAMPLES, len(images) // 2))]
+    held_back = images[len(used) :]
+    progress(len(images))
+    model = encoder.model()
+    data = model.read_bytes() if isinstance(model, Path) else model
+    int8 = quantized(data, lambda number: prepare([used[number]], encoder.recipe), len(used))
+    before = entry(base)
+    card = Card(
+        name=name,
+        runtime="onnx",
+        model="model.onnx",
+        sha256=installed.sha256_of(int8),
+        dim=encoder.space.dim,
+        output=encoder.output,
+        architecture=f"{before.architecture or base}, int8",
+        source=f"made of {base} ({encoder.space.version})",
+        licence=before.licence,
+        good_for=before.good_for,
+        made="quantize",
+        recipe=installed.parsed(encoder.recipe.to_toml()),
+    )
+    _try(card, {card.model: int8})
+    installed.install(card, {card.model: int8})
+    cosine = _cosines(encoder.encode(held_back), registry.encoder(name).encode(held_back))
+    return Made(entry(name), len(used), cosine, None, skipped)
+
+
+def reduce(
+    base: str, dim: int, name: str, pictures: str | None, *, whiten: bool = True, progress: Progress = lambda _: None
+) -> Made:
+    """Install as ``name`` an encoder whose vectors are those of ``base``, reduced to ``dim`` numbers.
+
+    By PCA, with whitening unless it is switched off, fitted on the ``pictures`` of a folder; without pictures by
+    cutting the vectors off, which only models trained for it bear (Matryoshka), and which is refused for others.
+    """
+    from lookalike.encoders.reduced import cut, packed, pca  # noqa: PLC0415
+
+    _refuse_taken(name)
+    encoder = registry.encoder(base)
+    kept: float | None = None
+    skipped: tuple[Skipped, ...] = ()
+    count = 0
+    if pictures is None:
+        _refuse_uncuttable(base, dim)
+        mean, components = cut(encoder.space.dim, dim)
+        how = f"cut to {dim}"
+    else:
+        vectors, skipped = _vectors(base, pictures, progress)
+        mean, components, kept = pca(vectors, dim, whiten)
+        how, count = f"PCA to {dim}{', whitened' if whiten else ''}", len(vectors)
+    data = packed(mean, components)
+    before = entry(base)
+    card = Card(
+        name=name,
+        runtime="reduced",
+        model="projection.npz",
+        sha256=installed.sha256_of(data),
+        dim=dim,
+        architecture=f"{before.architecture or base}; {how}",
+        source=f"made of {base} ({encoder.space.version})",
+        licence=before.licence,
+        good_for=before.good_for,
+        made="reduce",
+        base=base,
+        base_space=f"{encoder.space.version}/{encoder.space.preprocess}",
+    )
+    _try(card, {card.model: data})
+    installed.install(card, {card.model: data})
+    return Made(entry(name), count, None, kept, skipped)
+
+
+def _refuse_taken(name: str) -> None:
+    installed.checked_name(name)
+    if registry.taken(name):
+        raise ConfigError(f"{name!r} is the name of an encoder that comes with lookalike or a plug-in; choose another")
+    if name in installed.names():
+        raise ConfigError(
+            f"an encoder {name!r} is installed already; choose another name, or remove it first: "
+            f"lookalike encoders remove {name}"
+        )
+
+
+def _refuse_uncuttable(base: str, dim: int) -> None:
+    sizes = installed.card(base).sizes if base in installed.names() else ()
+    if dim not in sizes:
+        raise ConfigError(
+            f"the vectors of {base} cannot be cut to {dim} numbers: "
+            f"{f'it was trained for {sizes}' if sizes else 'it was not trained for it'}; "
+            "name pictures to fit a PCA on: --pictures FOLDER"
+        )
+
+
+def _file(path: str, what: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise ConfigError(f"no {what} {path}: {'it is a folder' if found.is_dir() else 'there is no such file'}")
+    return found
+
+
+def _text(path: str) -> str:
+    try:
+        return _file(path, "recipe").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the recipe {path} cannot be read: {error}") from error
+
+
+def _try(card: Card, files: Mapping[str, Path | bytes]) -> None:
+    """Encode a picture with what is about to be installed; raise ConfigError where that does not work."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    pixels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 90, np.uint8)], 2)
+    with folder.laid_out(files) as place:
+        encoder = folder.made(card, lambda file, _sha256: place / file)
+        try:
+            encoder.encode([Image(pixels, (64, 64), "a picture to try it on")])
+        except InputError as error:
+            raise ConfigError(f"encoder {card.name} does not work: {error}") from error
+
+
+def _sample(source: str, count: int, at_least: int | None) -> tuple[list[Image], tuple[Skipped, ...]]:
+    """Return up to ``count`` pictures of a folder, by lot but the same each time, and what could not be read."""
+    found = list(walk(source))
+    paths = [one.path for one in found if not isinstance(one, Skipped)]
+    order = np.random.default_rng(0).permutation(len(paths))
+
+    def opened(row: int) -> Image | Skipped:
+        try:
+            return read(paths[row], at_least)
+        except InputError as error:
+            return Skipped(paths[row], str(error))
+
+    images: list[Image] = []
+    skipped: list[Skipped] = []
+    for start in range(0, len(order), count):
+        for one in in_parallel(opened, order[start : start + count].tolist()):
+            (skipped if isinstance(one, Skipped) else images).append(one)  # type: ignore[arg-type]
+        if len(images) >= count:
+            break
+    return images[:count], tuple(skipped)
+
+
+def _vectors(base: str, source: str, progress: Progress) -> tuple[np.ndarray, tuple[Skipped, ...]]:
+    """Return the vectors of a folder's pictures, (N, D), and what could not be read."""
+    rows: list[Embeddings] = []
+    skipped: list[Skipped] = []
+    for outcome in embed_files(_paths(source), registry.encoder(base)):
+        if isinstance(outcome, Skipped):
+            skipped.append(outcome)
+        else:
+            rows.append(outcome[1])
+        progress(1)
+    if not rows:
+        raise InputError(f"no picture in {source} could be read")
+    return Embeddings.concatenate(rows).vectors, tuple(skipped)
+
+
+def _paths(source: str) -> Iterator[str]:
+    found = (one.path for one in walk(source) if not isinstance(one, Skipped))
+    for _, path in zip(range(_AT_MOST_PICTURES), found, strict=False):
+        yield path
+
+
+def _cosines(a: Embeddings, b: Embeddings) -> tuple[float, float]:
+    found = (a.vectors.astype(np.float64) * b.vectors).sum(axis=1)
+    return float(found.mean()), float(found.min())
