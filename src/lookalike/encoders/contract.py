@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import ConfigError, InputError
-from lookalike.preprocess import Recipe, prepare, views
+from lookalike.preprocess import Recipe, prepare, prepare_views
 from lookalike.types import Embeddings, Float32, Image, Space
 
 Run: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
@@ -102,8 +102,7 @@ def encode_each(images: Sequence[Image], recipe: Recipe, space: Space, run: Run)
 
 
 def _encoded(image: Image, recipe: Recipe, space: Space, run: Run) -> Embeddings:
-    seen = views(image, recipe)
-    raw = np.stack([_vector(space, run(prepare([view], recipe))) for view in seen])
+    raw = np.stack([_vector(space, run(row[None])) for row in prepare_views(image, recipe)])
     if not np.isfinite(raw).all():
         raise InputError(f"{space.encoder} makes NaN or infinite values of {image.source}")
     return Embeddings.from_raw(raw, space).mean_direction()
