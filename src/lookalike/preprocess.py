@@ -56,7 +56,7 @@ def prepare_one(image: Image, recipe: Recipe) -> Input:
 
 def prepare_views(image: Image, recipe: Recipe) -> Input:
     """Return the network's input for a picture and its test-time views, in the order of ``views``: (V, ...)."""
-    return prepare(views(image, recipe), replace(recipe, region=(0.0, 0.0, 1.0, 1.0)))
+    return prepare(views(image, recipe), recipe.inside)
 
 
 def views(image: Image, recipe: Recipe) -> list[Image]:

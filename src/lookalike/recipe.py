@@ -11,7 +11,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -130,6 +130,11 @@ class Recipe:
         }
         text = json.dumps([_REVISION, hashed], sort_keys=True)
         return f"{self.fit}{self.size}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def inside(self) -> Recipe:
+        """The same recipe for a picture of which the region is already cut."""
+        return self if self.region == _WHOLE else replace(self, region=_WHOLE)
 
     @property
     def at_least(self) -> int:
