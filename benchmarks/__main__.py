@@ -9,6 +9,7 @@ import sys
 
 NAMES = (
     "footprint",
+    "edge",
     "durability",
     "indexing",
     "search",
@@ -17,6 +18,7 @@ NAMES = (
     "quality",
     "explanation",
     "decisions",
+    "encoders",
 )
 
 

@@ -76,11 +76,11 @@ def _install(report: Report, folder: Path) -> None:
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install", "--quiet"]
     try:
-        subprocess_output([*pip, _copy_of_checkout(folder.parent / "checkout")])
+        subprocess_output([*pip, copy_of_checkout(folder.parent / "checkout")])
     except RuntimeError as error:
         report.target(Target("base install", None, _INSTALL_MIB, at_least=False, why_not=f"failed: {error}"))
         return
-    total = _size(path for path in folder.rglob("*"))
+    total = size_of_files(path for path in folder.rglob("*"))
     site = subprocess_output([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip()
     packages = sorted(((_size_of(d), d.name, d.version) for d in _distributions(site)), reverse=True)
     report.section("Base install, without extras")
@@ -92,7 +92,7 @@ def _install(report: Report, folder: Path) -> None:
     report.target(Target("base install", total / _MIB, _INSTALL_MIB, at_least=False, unit=" MiB"))
 
 
-def _copy_of_checkout(folder: Path) -> str:
+def copy_of_checkout(folder: Path) -> str:
     """Copy what the package is built from, so that building leaves nothing in the checkout."""
     folder.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
@@ -107,10 +107,10 @@ def _distributions(site: str) -> Iterable[importlib.metadata.Distribution]:
 
 
 def _size_of(distribution: importlib.metadata.Distribution) -> int:
-    return _size(Path(str(distribution.locate_file(file))) for file in distribution.files or [])
+    return size_of_files(Path(str(distribution.locate_file(file))) for file in distribution.files or [])
 
 
-def _size(paths: Iterable[Path]) -> int:
+def size_of_files(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file() and not path.is_symlink())
 
 
