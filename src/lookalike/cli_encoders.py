@@ -183,6 +183,52 @@ def pull(name: str, yes: bool, as_json: bool) -> None:
     _told(made, as_json)
 
 
+@encoders.command()
+@click.argument("source")
+@click.option("--as", "name", metavar="NAME", required=True, help="How it is to be called.")
+@click.option(
+    "--architecture", metavar="LIBRARY:NAME", help="Which network a checkpoint is for, such as timm:resnet18."
+)
+@click.option(
+    "--recipe", metavar="FILE", type=click.Path(), help="How pictures are prepared (TOML), not as SOURCE says."
+)
+@click.option("--size", metavar="PIXELS", type=click.IntRange(min=1), help="Another side of the input.")
+@click.option("--random", is_flag=True, help="Random weights, always the same: to try an export, not to search with.")
+@click.option("--licence", metavar="TEXT", help="What its weights may be used for.")
+@click.option("--good-for", metavar="TEXT", help="What it is good for.")
+@json_option
+def export(
+    source: str,
+    name: str,
+    architecture: str | None,
+    recipe: str | None,
+    size: int | None,
+    random: bool,
+    licence: str | None,
+    good_for: str | None,
+    as_json: bool,
+) -> None:
+    """Make an encoder of a torch model: converted to ONNX, compared with its source, installed. Needs [export].
+
+    \b
+    SOURCE is one of
+        timm:NAME                      timm:resnet18, timm:vit_small_patch14_dinov2.lvd142m
+        torchvision:NAME[/WEIGHTS]     torchvision:resnet50
+        open_clip:MODEL/PRETRAINED     open_clip:ViT-B-32/laion2b_s34b_b79k: pictures and words
+        FILE                           a checkpoint (.pth, .safetensors), with --architecture
+        torchscript:FILE               with --recipe
+
+    The library fetches its weights, if it must, from where it always does. A checkpoint is read without running
+    anything; it has to fill its network whole. How pictures are prepared, the library knows.
+    """
+    from lookalike.apps.export import export as run
+    from lookalike.apps.export import read_recipe
+    from lookalike.exporting.request import Request
+
+    text = read_recipe(recipe) if recipe else None
+    _told(run(Request(name, source, architecture, text, size, random, licence, good_for)), as_json)
+
+
 def _told(entry: Entry, as_json: bool) -> None:
     """Say what is installed now."""
     if as_json:
