@@ -22,7 +22,7 @@ from lookalike.types import Image
 from tflite_models import tiny
 
 PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "layout": "nhwc"}
-MODELS = Path(__file__).parents[2] / "shared" / "models"
+MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 V3 = MODELS / "mobilenet_v3_small.tflite"
 V3_SHA256 = "bbbb4c51a55a53905af1daec995ca1aae355046f8839bb8c9f5ce9271394bc40"
 V1 = MODELS / "mobilenet_v1_embedding_uint8.tflite"
@@ -190,6 +190,13 @@ def test_mobilenet_v3_gives_the_same_whatever_the_batch_the_order_and_the_thread
     with ThreadPoolExecutor(4) as pool:
         alone = np.concatenate(list(pool.map(lambda photo: v3.encode([photo]).vectors, photos * 2)))
     np.testing.assert_array_equal(alone, np.concatenate([together, together]))
+
+
+@needs(V3)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_the_file_of_mobilenet_v3_is_mapped_and_not_copied(v3: LiteRTEncoder, photos: list[Image]) -> None:
+    v3.encode(photos[:1])
+    assert str(V3) in Path("/proc/self/maps").read_text()
 
 
 @needs(V3)

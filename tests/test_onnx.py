@@ -125,6 +125,19 @@ def test_a_model_is_opened_by_its_path_with_the_weights_that_lie_beside_it(tmp_p
         encoder(tmp_path / "m.onnx").encode([noise()])
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_weights_that_lie_beside_a_model_are_mapped_and_not_copied(tmp_path: Path) -> None:
+    factors = np.random.default_rng(2).normal(size=(1, 3, 4, 4)).astype(np.float32)
+    nodes = [helper.make_node("Mul", ["pixels", "w"], ["m"]), helper.make_node("GlobalAveragePool", ["m"], ["y"])]
+    model = tiny(nodes, weights=[numpy_helper.from_array(factors, "w")])
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    runs, picture = encoder(tmp_path / "m.onnx"), noise()
+    made = runs.encode([picture])
+    assert str(tmp_path / "m.data") in Path("/proc/self/maps").read_text()
+    expected = (picture.pixels.transpose(2, 0, 1) / 255 * factors[0]).mean(axis=(1, 2))
+    np.testing.assert_allclose(raw(made)[0], expected, atol=1e-6)
+
+
 def test_rows_are_the_product_that_numpy_makes_whatever_the_batch_and_the_threads() -> None:
     nodes, weights = weighed()
     runs = encoder(tiny(nodes, weights=weights))
