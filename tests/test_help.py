@@ -10,6 +10,7 @@ from conftest import Cli
 from lookalike.cli import cli as command
 
 HEAVY = ["numpy", "PIL", "onnxruntime", "onnx", "cv2", "jinja2", "simplejpeg", "sqlite3", "faiss", "pyarrow", "tqdm"]
+HEAVY += ["ai_edge_litert", "filelock", "tokenizers", "urllib.request"]
 LOADED = f"""
 import json, sys
 from lookalike.__main__ import run
