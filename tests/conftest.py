@@ -56,6 +56,7 @@ def isolated_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         for name in [name for name in os.environ if name.startswith("LOOKALIKE_")]:
             patch.delenv(name)
         patch.setenv("LOOKALIKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LOOKALIKE_ENCODERS", str(tmp_path_factory.mktemp("encoders")))
         yield
 
 

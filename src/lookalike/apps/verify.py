@@ -138,9 +138,9 @@ def _drawn() -> list[Image]:
         rng = np.random.default_rng(number)
         pixels = np.zeros((side, side, 3))
         for _ in range(6):
-            across, down, phase = (*rng.uniform(-12, 12, 2).tolist(), rng.uniform(0, 6))
+            across, down, phase = rng.uniform((-12, -12, 0), (12, 12, 6))
             pixels += np.sin(across * x + down * y + phase)[..., None] * rng.normal(size=3)
-            left, top, size = (*rng.uniform(0, 1, 2).tolist(), rng.uniform(0.05, 0.3))
+            left, top, size = rng.uniform((0, 0, 0.05), (1, 1, 0.3))
             pixels[(x - left) ** 2 + (y - top) ** 2 < size**2] = 3 * rng.normal(size=3)
         images.append(Image(np.clip(128 + 50 * pixels, 0, 255).astype(np.uint8), (side, side), f"drawn {number}"))
     return images

@@ -85,21 +85,21 @@ class _Samples:
     """onnxruntime's reader of samples, in strides; it asks for ``get_next``, ``set_range`` and the length."""
 
     def __init__(self, name: str, inputs: Inputs, count: int) -> None:
-        self.name, self._inputs, self._count = name, inputs, count
+        self.name, self._inputs, self.count = name, inputs, count
         self._left: Iterator[int] = iter(range(count))
 
     def __len__(self) -> int:
-        return self._count
+        return -(-self.count // _AT_ONCE) * _AT_ONCE  # strides are whole: the first samples come once more
 
     def __iter__(self) -> Iterator[dict[str, Floats]]:
-        return ({self.name: self._inputs(number)} for number in range(self._count))
+        return ({self.name: self._inputs(number)} for number in range(self.count))
 
     def set_range(self, start_index: int, end_index: int) -> None:
         self._left = iter(range(start_index, end_index))
 
     def get_next(self) -> dict[str, Floats] | None:
         number = next(self._left, None)
-        return None if number is None else {self.name: self._inputs(number)}
+        return None if number is None else {self.name: self._inputs(number % self.count)}
 
 
 def _layers(model: Any) -> list[_Layer]:
@@ -166,7 +166,7 @@ def _mean_inputs(model: Any, layers: Sequence[_Layer], samples: _Samples) -> dic
     for inputs in samples:
         for name, value in (*zip(wanted, running.run(wanted, inputs), strict=True), *inputs.items()):
             sums[name] = sums[name] + value.mean(axis=(0, 2, 3), dtype=np.float64)
-    return {name: total / len(samples) for name, total in sums.items()}
+    return {name: total / samples.count for name, total in sums.items()}
 
 
 def _correct(model: Any, int8: Any, layers: Sequence[_Layer], means: dict[str, NDArray[np.float64]]) -> None:

@@ -10,6 +10,7 @@ import io
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def unpacked(data: bytes, shape: tuple[int, int], name: str) -> Projection:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             mean, components = (np.asarray(file[key], np.float32) for key in ("mean", "components"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise ConfigError(f"the projection of encoder {name} is damaged: {error}; make it anew") from error
     if components.shape != shape or mean.shape != shape[:1] or not np.isfinite(components).all():
         raise ConfigError(f"the projection of encoder {name} is {components.shape}, expected {shape}; make it anew")
