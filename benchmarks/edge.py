@@ -73,7 +73,7 @@ def main() -> None:
         with_models = {**os.environ, "LOOKALIKE_ENCODERS": str(_models(Path(scratch) / "encoders"))}
         _imports(report, 2 if options.quick else 9)
         _encoders(report, pictures, with_models, Path(scratch), 2 if options.quick else 20)
-        _watch(report, pictures[:2], with_models, 10 if options.quick else 300)
+        _watch(report, pictures[:2], with_models, 10 if options.quick else 100)
         if not options.no_install:
             _install(report, Path(scratch) / "venv")
     report.print()
