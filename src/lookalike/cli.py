@@ -159,6 +159,16 @@ def index(
 @click.option("--where", metavar="FILTER", help="Only items for which this holds: 'album = \"cats\" and year >= 2020'.")
 @click.option("--crop", metavar="X,Y,W,H", help="Search with this box of the picture, in its upright pixels.")
 @click.option("--like", metavar="ID", multiple=True, help="Search with an item of the gallery; repeatable.")
+@click.option(
+    "--text", metavar="TEXT", multiple=True, help="Look for what a text says, alone or beside the picture; repeatable."
+)
+@click.option("--minus", metavar="TEXT", multiple=True, help="Take away what a text says; repeatable.")
+@click.option(
+    "--text-weight",
+    metavar="NUMBER",
+    type=float,
+    help="What each text counts where the picture counts 1.  [default: 1]",
+)
 @click.option("--together", is_flag=True, help="The pictures show one thing: search once, with all of them.")
 @click.option("--exact", is_flag=True, help="Compare every item, also where there is an approximate index.")
 @click.option("--decide", is_flag=True, help="Say of each hit whether it matches, and return only those that do.")
@@ -180,6 +190,9 @@ def search(
     where: str | None,
     crop: str | None,
     like: tuple[str, ...],
+    text: tuple[str, ...],
+    minus: tuple[str, ...],
+    text_weight: float | None,
     together: bool,
     exact: bool,
     decide: bool,
@@ -188,7 +201,10 @@ def search(
     html: str | None,
     as_json: bool,
 ) -> None:
-    """Find the items of a gallery that look most like a picture.
+    """Find the items of a gallery that look most like a picture, or like what words say.
+
+    --text needs a gallery of an encoder that knows words (`lookalike encoders`). A word of it that begins with "-" is
+    taken away: --text "a street -cars".
 
     With --decide each hit gets a verdict and its false positive rate, each query its false alarm rate, by the gallery's
     calibration (`lookalike calibrate`): what does not match is left out, and where nothing matches nothing is returned.
@@ -200,6 +216,7 @@ def search(
     from lookalike.gallery import Gallery
     from lookalike.report import write_contact_sheet
     from lookalike.tables import check_output
+    from lookalike.words import Words
 
     if html:
         check_output(Path(html), ".html", ".htm")
@@ -209,7 +226,12 @@ def search(
         raise click.UsageError(
             "--decide judges single pictures: thresholds are measured on those, not on the mean that --together makes"
         )
-    request = Request(k, metric, where, parse_box(crop), exact)
+    if text_weight is not None and not (text or minus):
+        raise click.UsageError("--text-weight belongs to --text and --minus")
+    if decide and (text or minus):
+        raise click.UsageError("--decide judges pictures: no threshold was measured on words")
+    words = Words.parse(text, minus, 1.0 if text_weight is None else text_weight) if text or minus else None
+    request = Request(k, metric, where, parse_box(crop), exact, words)
     decided = None
     with Gallery.open(gallery, encoder=encoder, create=False) as opened:
         if decide:

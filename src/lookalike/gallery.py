@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from lookalike import registry
+from lookalike import installed, registry
 from lookalike.errors import (
     ConfigError,
     InputError,
@@ -29,7 +29,7 @@ from lookalike.images import read, read_bytes
 from lookalike.indexing import Indexer, Options, Progress, complete, free_id
 from lookalike.metadata import Given, checked, told_by_file
 from lookalike.pipeline import contents_of, embed, smallest_side
-from lookalike.protocols import Encoder
+from lookalike.protocols import Encoder, TextEncoder
 from lookalike.roots import Roots, root_of
 from lookalike.stores.marks import utc_now
 from lookalike.stores.sqlite import SqliteStore
@@ -48,6 +48,7 @@ from lookalike.types import (
     Space,
     StoredCalibration,
 )
+from lookalike.words import Words
 
 _METRIC_SETTING = "metric"
 _SPACE_SETTING = "default_space"
@@ -205,9 +206,12 @@ class Gallery:
 
     def search(
         self,
-        query: ImageSource | Sequence[ImageSource],
+        query: ImageSource | Sequence[ImageSource] = (),
         k: int = 10,
         *,
+        text: str | Sequence[str] = (),
+        minus: str | Sequence[str] = (),
+        text_weight: float = 1.0,
         metric: str | None = None,
         where: str | None = None,
         crop: Box | None = None,
@@ -217,12 +221,17 @@ class Gallery:
 
         ``where`` filters on metadata (``'album = "cats" and year >= 2020'``); ``crop`` is (x, y, width, height) in
         pixels of the upright picture; ``exact`` switches an approximate index off.
+
+        With an encoder that knows words, ``text`` is looked for, alone or beside the pictures, which together count 1
+        where each text counts ``text_weight``; ``minus``, and words of ``text`` that begin with "-", are taken away.
         """
         pictures = _as_list(query)
-        if not pictures:
-            raise InputError("a search needs at least one picture, got none")
-        vectors = self.embed(pictures, crop=crop).mean_direction()
-        name = " + ".join(map(_name_of, pictures))
+        words = Words.parse(_texts(text), _texts(minus), text_weight) if text or minus else None
+        seen = self.embed(pictures, crop=crop).mean_direction() if pictures else None
+        vectors = seen if words is None else self.embed_words(words, seen)
+        if vectors is None:
+            raise InputError("a search needs at least one picture, or a text; got none")
+        name = " + ".join([*map(_name_of, pictures), *([words.name] if words else [])])
         return self.search_each(vectors, k, metric=metric, where=where, exact=exact, names=[name])[0]
 
     def search_each(
@@ -258,6 +267,16 @@ class Gallery:
         # A crop is given in pixels of the whole picture, so the whole picture is read.
         images = [read(picture, None if crop else encoder.at_least) for picture in pictures]
         return encoder.encode([image.crop(*crop) for image in images] if crop else images)
+
+    def embed_words(self, words: Words, pictures: Embeddings | None = None) -> Embeddings:
+        """Return the vectors of words in the gallery's space, (1, dim), or added to each of ``pictures``, (N, dim).
+
+        Raise ConfigError where the gallery's encoder knows no words.
+        """
+        encoder = self._encoder(self.space)
+        if not isinstance(encoder, TextEncoder):
+            raise ConfigError(_no_words(self.space.encoder))
+        return words.combined(encoder, pictures)
 
     def embeddings(self, ids: Sequence[str], space: Space | None = None) -> Embeddings:
         """Return the stored vectors (N, dim) of items, by id or path, in order; raise InputError where one has none."""
@@ -494,6 +513,20 @@ def _chosen_space(store: SqliteStore, encoder: str | None) -> Space:
 def _as_list(query: ImageSource | Sequence[ImageSource]) -> list[ImageSource]:
     # Only a list or a tuple is several pictures: text, bytes and arrays are sequences too, and are one.
     return list(query) if isinstance(query, list | tuple) else [cast(ImageSource, query)]
+
+
+def _texts(text: str | Sequence[str]) -> Sequence[str]:
+    return [text] if isinstance(text, str) else text
+
+
+def _no_words(name: str) -> str:
+    known = [card.name for card in installed.cards()[0] if card.text is not None]
+    way_out = (
+        f"installed encoders with words: {', '.join(known)} (lookalike index FOLDER --encoder {known[0]} -g NEW)"
+        if known
+        else "none with words is installed; `lookalike encoders` lists those of open_clip, which bring them"
+    )
+    return f"encoder {name} knows pictures, no words; {way_out}"
 
 
 def _name_of(source: ImageSource) -> str:

@@ -10,6 +10,7 @@ from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Box, Gallery
 from lookalike.pipeline import in_parallel, reason_of
 from lookalike.types import Embeddings, Hit, Hits, Skipped, Space
+from lookalike.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +38,29 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a search, whatever the query; see ``Gallery.search``."""
+    """What is asked of a search, whatever the query; see ``Gallery.search``. ``words`` are added to each query."""
 
     k: int = 10
     metric: str | None = None
     where: str | None = None
     crop: Box | None = None
     exact: bool = False
+    words: Words | None = None
 
 
 def search_with(
     gallery: Gallery, images: Sequence[str], like: Sequence[str], request: Request, *, together: bool = False
 ) -> SearchResult:
-    """Search with picture files, or with items of the gallery; ``together`` makes one query of the pictures."""
+    """Search with picture files, or with items of the gallery; ``together`` makes one query of the pictures.
+
+    Words alone (``request.words``) are one query.
+    """
+    if request.words and not (images or like):
+        return search_words(gallery, request.words, request)
     if bool(images) == bool(like):
-        raise ConfigError("name the pictures to search with, or items with --like ID: one of the two")
+        raise ConfigError(
+            "name the pictures to search with, or items with --like ID: one of the two (or only words, with --text)"
+        )
     if like:
         return search_like(gallery, like, request)
     return search_together(gallery, images, request) if together else search(gallery, images, request)
@@ -80,6 +89,11 @@ def search_like(gallery: Gallery, ids: Sequence[str], request: Request) -> Searc
     return _answered(gallery, ids, gallery.embeddings(ids), request, [item.path for item in gallery.get(ids)])
 
 
+def search_words(gallery: Gallery, words: Words, request: Request) -> SearchResult:
+    """Search with words alone."""
+    return _found(gallery, [words.name], gallery.embed_words(words), request, [None])
+
+
 def _embedded(gallery: Gallery, queries: Sequence[str], crop: Box | None) -> list[Embeddings | InputError]:
     def work(query: str) -> Embeddings | InputError:
         try:
@@ -91,6 +105,21 @@ def _embedded(gallery: Gallery, queries: Sequence[str], crop: Box | None) -> lis
 
 
 def _answered(
+    gallery: Gallery,
+    names: Sequence[str],
+    vectors: Embeddings,
+    request: Request,
+    pictures: Sequence[str | None],
+    skipped: tuple[Skipped, ...] = (),
+) -> SearchResult:
+    """Search with the vectors of pictures, and with the words of the request beside each."""
+    if request.words:
+        names = [f"{name} + {request.words.name}" for name in names]
+        vectors = gallery.embed_words(request.words, vectors)
+    return _found(gallery, names, vectors, request, pictures, skipped)
+
+
+def _found(
     gallery: Gallery,
     names: Sequence[str],
     vectors: Embeddings,
