@@ -1,4 +1,4 @@
-"""Encoders that are added, quantized, reduced and verified: real networks on real photos, and what is wrong with some."""
+"""Encoders that are added, quantized, reduced, varied, verified: real networks on real photos, and what is wrong."""
 
 from __future__ import annotations
 
@@ -115,6 +115,27 @@ def test_missing_files_and_wrong_recipes_are_named(model: Path, recipe: Path, tm
     recipe.write_text("size = 5\n")
     with pytest.raises(ConfigError, match="set size, layout and dtype"):
         add(str(model), str(recipe), "mine")
+
+
+# Another recipe
+
+
+def test_another_recipe_is_another_encoder(cli: Cli, tmp_path: Path, crops: Path) -> None:
+    assert cli("encoders", "recipe", BASE).out == "size = 224\n"
+    varied = tmp_path / "flip.toml"
+    varied.write_text('size = 224\naugment = ["flip"]\n')
+    assert "installed: flipped" in cli("encoders", "vary", BASE, "--recipe", varied, "--as", "flipped").out
+    assert cli("encoders", "recipe", "flipped").out == varied.read_text()
+    image = read(str(sorted(crops.iterdir())[0]))
+    mirrored = Image(np.ascontiguousarray(image.pixels[:, ::-1]), image.size)
+    base, flipped = registry.encoder(BASE), registry.encoder("flipped")
+    both = base.encode([image, mirrored]).vectors.sum(axis=0)
+    np.testing.assert_allclose(flipped.encode([image]).vectors[0], both / np.linalg.norm(both), atol=1e-5)
+    assert flipped.space != base.space
+    assert "no ONNX model" in cli("encoders", "recipe", "color-histogram").err
+    varied.write_text("size = 100\n")
+    assert "set size, layout and dtype" in cli("encoders", "vary", BASE, "--recipe", varied, "--as", "small").err
+    assert installed.names() == ["flipped"]
 
 
 # int8

@@ -81,6 +81,30 @@ def add(
 
 
 @encoders.command()
+@click.argument("name")
+def recipe(name: str) -> None:
+    """Print how an encoder prepares pictures, as TOML."""
+    from lookalike.apps.encoders import recipe_of
+
+    click.echo(recipe_of(name), nl=False)
+
+
+@encoders.command()
+@click.argument("base", metavar="NAME")
+@click.option("--recipe", metavar="FILE", type=click.Path(), required=True, help="How pictures are prepared: TOML.")
+@click.option("--as", "name", metavar="NAME", required=True, help="How it is to be called.")
+@json_option
+def vary(base: str, recipe: str, name: str, as_json: bool) -> None:
+    """Make an encoder of the same model under another recipe: denoised, cropped, with test-time views.
+
+    Its vectors live in a space of their own.
+    """
+    from lookalike.apps.encoders import vary as run
+
+    _told(run(base, recipe, name), as_json)
+
+
+@encoders.command()
 @click.argument("base", metavar="NAME")
 @click.option("--calibration", metavar="FOLDER", type=click.Path(), required=True, help="Pictures of your kind.")
 @click.option("--as", "name", metavar="NAME", help="How it is to be called.  [default: NAME-int8]")

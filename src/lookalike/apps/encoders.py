@@ -94,6 +94,36 @@ def add(model: str, recipe: str, name: str, *, output: str | None = None, about:
     return entry(name)
 
 
+def recipe_of(name: str) -> str:
+    """Return how the encoder ``name`` prepares pictures, as TOML; raise ConfigError where it has no recipe."""
+    return _model_of(name).recipe.to_toml()
+
+
+def vary(base: str, recipe: str, name: str) -> Entry:
+    """Install as ``name`` the model of ``base`` under another recipe, that of a TOML file: it has its own space."""
+    _refuse_taken(name)
+    encoder, prepared = _model_of(base), Recipe.from_toml(_text(recipe))
+    model = encoder.model()
+    before = entry(base)
+    card = Card(
+        name=name,
+        runtime="onnx",
+        model="model.onnx",
+        sha256=installed.sha256_of(model),
+        dim=encoder.space.dim,
+        output=encoder.output,
+        architecture=f"{before.architecture or base}; recipe {prepared.digest}",
+        source=f"made of {base} ({encoder.space.version})",
+        licence=before.licence,
+        good_for=before.good_for,
+        made="vary",
+        recipe=installed.parsed(prepared.to_toml()),
+    )
+    _try(card, {card.model: model})
+    installed.install(card, {card.model: model})
+    return entry(name)
+
+
 def quantize(base: str, calibration: str, name: str, progress: Progress = lambda _: None) -> Made:
     """Install the encoder ``base`` in int8 as ``name``, its ranges measured on pictures of a folder.
 
@@ -103,9 +133,7 @@ def quantize(base: str, calibration: str, name: str, progress: Progress = lambda
     from lookalike.encoders.quantizing import quantized  # noqa: PLC0415 - imports onnx
 
     _refuse_taken(name)
-    encoder = registry.encoder(base)
-    if not isinstance(encoder, OnnxEncoder):
-        raise ConfigError(f"encoder {base} is no ONNX model: only these can be quantized")
+    encoder = _model_of(base)
     images, skipped = _sample(calibration, SAMPLES + _COMPARED, encoder.at_least)
     if len(images) < FEWEST_SAMPLES:
         raise InputError(
@@ -192,6 +220,13 @@ def _refuse_taken(name: str) -> None:
             f"an encoder {name!r} is installed already; choose another name, or remove it first: "
             f"lookalike encoders remove {name}"
         )
+
+
+def _model_of(name: str) -> OnnxEncoder:
+    encoder = registry.encoder(name)
+    if not isinstance(encoder, OnnxEncoder):
+        raise ConfigError(f"encoder {name} is no ONNX model with a recipe: only these can be quantized or varied")
+    return encoder
 
 
 def _refuse_uncuttable(base: str, dim: int) -> None:

@@ -39,7 +39,7 @@ def made(card: Card, file: Callable[[str, str], Path]) -> Encoder:
     parts: dict[str, Any] = {
         "name": card.name,
         "version": card.sha256[:_VERSION],
-        "recipe": Recipe.from_toml(installed.table("", card.recipe)),
+        "recipe": Recipe.from_table(card.recipe),
         "dim": card.dim,
         "model": model,
         "output": card.output,
