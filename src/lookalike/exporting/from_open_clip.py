@@ -52,7 +52,7 @@ def load(request: Request) -> Source:
             name,
             pretrained=None if request.random else tag,
             load_weights=not request.random,
-            force_quick_gelu=_quick_gelu(name, tag),
+            force_quick_gelu=quick_gelu(name, tag),
             force_image_size=request.size,
         ),
     )
@@ -82,17 +82,10 @@ def _name_and_weights(request: Request) -> tuple[str, str | None]:
     return name, tag or None
 
 
-def _quick_gelu(name: str, tag: str | None) -> bool:
-    """Tell whether the weights want OpenAI's activation; open_clip only warns where it is another."""
-    if tag is None or not open_clip.get_pretrained_cfg(name, tag):
-        return False
-    wanted = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
-    if not wanted and (open_clip.get_model_config(name) or {}).get("quick_gelu", False):
-        raise ConfigError(
-            f"the weights {tag} were trained without quick GELU, which {name} has: "
-            f"write open_clip:{name.removesuffix('-quickgelu')}/{tag}"
-        )
-    return wanted
+def quick_gelu(name: str, tag: str | None) -> bool:
+    """Tell whether the weights were trained with OpenAI's activation; open_clip only warns of another."""
+    known = open_clip.get_pretrained_cfg(name, tag) if tag else {}
+    return bool(known.get("quick_gelu", False))
 
 
 def recipe_of(config: dict[str, Any]) -> Recipe:
@@ -101,15 +94,17 @@ def recipe_of(config: dict[str, Any]) -> Recipe:
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
         raise ConfigError(f"a recipe is square, this network takes {size} pixels")
+    side = sides.pop()
     fit = _FITS[config.get("resize_mode") or "shortest"]
     filling = config.get("fill_color") or 0
     return Recipe(
-        size=sides.pop(),
+        size=side,
         fit=fit,  # type: ignore[arg-type]
         filter="bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         fill=(filling,) * 3 if fit == "pad" else (0, 0, 0),
+        resize=side if fit == "crop" else None,
     )
 
 

@@ -81,6 +81,8 @@ def fetched(what: str, make: Callable[[], T]) -> T:
     try:
         return make()
     except Exception as error:
+        if any(isinstance(one, pickle.UnpicklingError) for one in _chain(error)):
+            raise InputError(f"{what} is refused unread, since a pickle can run code: {_first_line(error)}") from error
         names = {type(one).__name__ for one in _chain(error)}
         if names & _OFFLINE:
             raise ConfigError(
