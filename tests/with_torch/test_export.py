@@ -443,3 +443,30 @@ def test_without_its_library_the_command_is_named(monkeypatch: pytest.MonkeyPatc
     without(["timm"], monkeypatch)
     with pytest.raises(MissingDependency, match=r"needs timm.*pip install 'lookalike\[export\]'"):
         app.export(Request("none", "timm:resnet18"))
+
+
+class Eigenvalues(torch.nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvals(pixels.mean(1)).real
+
+
+class Map(torch.nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
+
+def test_a_network_that_onnx_cannot_express_says_at_what(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot write this network as ONNX: .*linalg_eig"):
+        convert.convert(Eigenvalues().eval(), torch.zeros(1, 3, 8, 8), "pixels", tmp_path / "model.onnx")
+
+
+def test_weights_beside_the_model_are_refused(tmp_path: Path) -> None:
+    # torch puts weights of more than 2 GB there by itself; a card knows one file only.
+    (tmp_path / "model.onnx.data").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="holds 2: take a smaller network"):
+        convert.convert(Mean().eval(), torch.zeros(1, 3, 8, 8), "pixels", tmp_path / "model.onnx")
+
+
+def test_a_network_that_returns_a_map_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"returns a tensor of shape \(1, 3, 8, 8\)"):
+        convert.forward(Map(), torch.zeros(1, 3, 8, 8))

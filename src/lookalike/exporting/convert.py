@@ -17,8 +17,6 @@ from lookalike.errors import ConfigError
 from lookalike.types import Float32
 
 OUTPUT = "lookalike_embedding"  # no layer is called so; "embedding" is one in most text towers
-_LARGEST = 2 * 1000**3
-"""An ONNX file in one piece ends at 2 GiB (the limit of a protobuf message)."""
 
 
 def convert(module: Any, example: Any, name: str, path: Path) -> None:
@@ -26,11 +24,6 @@ def convert(module: Any, example: Any, name: str, path: Path) -> None:
 
     Raise ConfigError where torch cannot express the network, or it is larger than one file can be.
     """
-    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-    if size > _LARGEST:
-        raise ConfigError(
-            f"the weights have {size / 1e9:.1f} GB, an ONNX file in one piece holds 2 GB: take a smaller model"
-        )
     scripted = isinstance(module, torch.jit.ScriptModule)  # torch.export cannot look into those, the older exporter can
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
@@ -46,7 +39,18 @@ def convert(module: Any, example: Any, name: str, path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:
-        raise ConfigError(f"torch cannot write this network as ONNX: {str(error).strip().splitlines()[0]}") from error
+        raise ConfigError(f"torch cannot write this network as ONNX: {_innermost(error)}") from error
+    beside = path.with_name(f"{path.name}.data")
+    if beside.exists():
+        size = beside.stat().st_size / 1e9
+        raise ConfigError(f"the weights have {size:.1f} GB, an ONNX file in one piece holds 2: take a smaller network")
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what is wrong with the network; torch wraps it in advice to its developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def forward(module: Any, example: Any) -> Float32:
