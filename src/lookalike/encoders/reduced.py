@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lookalike.errors import ConfigError, InputError
+from lookalike.errors import ConfigError, InputError, SpaceMismatch
 from lookalike.installed import Card
 from lookalike.protocols import Encoder, TextEncoder
 from lookalike.types import Embeddings, Float32, Image, Space
@@ -53,9 +53,12 @@ class Reduced:
 
     def encode(self, images: Sequence[Image]) -> Embeddings:
         """Return the embeddings of ``images``, in order. May be called from several threads at once."""
-        return self._made(self._base.encode(images))
+        return self.project(self._base.encode(images))
 
-    def _made(self, embeddings: Embeddings) -> Embeddings:
+    def project(self, embeddings: Embeddings) -> Embeddings:
+        """Return what the base's embeddings become here, without encoding a picture anew; raise SpaceMismatch."""
+        if embeddings.space != self._base.space:
+            raise SpaceMismatch(self._base.space, embeddings.space)
         mean, components = self._projection or self._load()
         # A row a time: the sums of a larger product are grouped otherwise, and a row would depend on its neighbours.
         rows = [(vector - mean) @ components for vector in embeddings.vectors]
@@ -75,7 +78,7 @@ class ReducedWithWords(Reduced):
     def encode_text(self, words: Sequence[str]) -> Embeddings:
         """Return the embeddings of ``words``, in order, in the same space as the pictures'."""
         assert isinstance(self._base, TextEncoder)
-        return self._made(self._base.encode_text(words))
+        return self.project(self._base.encode_text(words))
 
 
 def pca(vectors: Float32, dim: int, whiten: bool = True) -> tuple[Float32, Float32, float]:
