@@ -82,6 +82,15 @@ def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     assert caught.value.known == ("cosine", "euclidean", "manhattan")
 
 
+def test_an_encoder_that_is_known_but_not_here_is_told_with_the_way_to_it() -> None:
+    with pytest.raises(
+        ConfigError, match="'resnet-18' is known, but not installed here; to get it: lookalike encoders exp"
+    ):
+        registry.encoder("resnet-18")
+    with pytest.raises(ConfigError, match="lookalike encoders pull mobilenet-v3-small"):
+        registry.encoder("mobilenet-v3-small")
+
+
 def test_a_plug_in_is_listed_without_being_imported(plugin: Path) -> None:
     assert "dominant" in registry.names("encoder")
     assert "chebyshev" in registry.names("metric")

@@ -52,6 +52,9 @@ def encoder(name: str) -> Encoder:
     """
     if name not in _table("encoder"):
         if name not in installed.names():
+            way = import_module("lookalike.encoders.catalog").way_to(name)
+            if way:
+                raise ConfigError(f"encoder {name!r} is known, but not installed here; to get it: {way}")
             raise UnknownComponent("encoder", name, names("encoder"))
         return _installed(name, str(installed.home()))
     return cast(Encoder, _make("encoder", name))

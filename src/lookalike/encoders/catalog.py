@@ -79,6 +79,11 @@ def entry(name: str) -> Entry:
     return entries[name]
 
 
+def way_to(name: str) -> str | None:
+    """Return the command that brings the encoder ``name`` here; None where it is not one of those known."""
+    return next((one.way for one in _read() if one.name == name), None)
+
+
 def _known() -> list[Entry]:
     return [replace(one, installed=_here(one)) for one in _read()]
 
