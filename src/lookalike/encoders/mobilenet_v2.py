@@ -1,6 +1,6 @@
-"""MobileNetV2: torchvision's checkpoint without its classifier becomes an ONNX graph, without torch.
+"""MobileNetV2: a published checkpoint without its classifier becomes an ONNX graph, without torch.
 
-Sandler et al., MobileNetV2 (CVPR 2018), width 1.0. The names of the layers are torchvision's.
+Sandler et al., MobileNetV2 (CVPR 2018), width 1.0. The layers of a block are numbered through, as in the checkpoint.
 """
 
 from __future__ import annotations
