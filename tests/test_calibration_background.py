@@ -309,17 +309,16 @@ def test_what_quality_adds_above_the_levels_is_learned_and_told(metric: Metric) 
 
 
 def naive_tails(metric: Metric, vectors: np.ndarray, background: Background, others: np.ndarray) -> np.ndarray:
-    tails = []
-    for vector in vectors:
-        above = []
-        for j, other in enumerate(others):
-            sign = 1 if metric.higher_is_closer else -1
-            close = sign * float(metric.matrix(vector[None], other[None])[0, 0])
-            mine = naive_level(metric, vector, background.vectors, [None] * 60, (), [j])
-            theirs = naive_level(metric, other, background.vectors, [None] * 60, (), [j])
-            above.append(close - (mine + theirs) / 2)
-        tails.append(max(above))
-    return np.array(tails)
+    """Return how far above the levels each picture's nearest stranger is; the strangers are those of the cohort."""
+    sign = 1 if metric.higher_is_closer else -1
+    to_others, among = sign * metric.matrix(vectors, others), sign * metric.matrix(others, background.vectors)
+    count = round(NEAREST * (len(others) - 1))
+    above = []
+    for j in range(len(others)):
+        mine = np.sort(np.delete(to_others, j, axis=1), axis=1)[:, -count:].mean(axis=1)
+        theirs = np.sort(np.delete(among[j], j))[-count:].mean()
+        above.append(to_others[:, j] - (mine + theirs) / 2)
+    return np.max(above, axis=0)
 
 
 def test_usual_and_unknown_quality_add_nothing_nor_does_a_metric_that_was_not_learned() -> None:
