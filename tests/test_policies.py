@@ -21,7 +21,7 @@ from lookalike.deciding import METRICS
 from lookalike.errors import ConfigError, InputError
 from lookalike.policies.calibrated import Calibrated, percent
 from lookalike.policies.gap import cut_at_gap
-from lookalike.policies.scores import checked, rises, turned
+from lookalike.policies.scores import checked, identical, rises, turned
 from lookalike.policies.threshold import Threshold
 from lookalike.policies.uncalibrated import Uncalibrated
 from lookalike.protocols import Policy
@@ -207,7 +207,7 @@ def test_between_the_two_thresholds_it_is_unsure(decides: str, items: int | None
     made = calibration(False, decides)
     # Queries of one unit that all have the same stranger: two thresholds, since they count as fewer than they are.
     units = np.repeat(np.arange(14), 3)
-    alarms = AlarmTable(units / 15, np.zeros(42), np.full(42, 39.0), units, 0.05)
+    alarms = AlarmTable(units / 15 - 2, np.zeros(42), np.full(42, 39.0), units, 0.05)
     made = replace(made, alarms=dict.fromkeys(made.fits, alarms))
     case = Case(Calibrated(made), decides, items)
     if items is None:
@@ -231,7 +231,7 @@ def test_what_passes_has_no_higher_rate_than_was_asked_for() -> None:
                 found = case.decide(float(closeness))
                 rate = found.false_positive_rate if items is None else found.false_alarm_rate
                 assert rate is not None
-                assert found.verdict is not Verdict.MATCH or rate <= 0.1 + 1e-9
+                assert found.verdict is not Verdict.MATCH or rate <= 0.1 + 1e-9 or closeness >= identical(decides)
 
 
 @settings(deadline=None)  # the first example makes its calibration
@@ -249,6 +249,7 @@ def test_a_score_passes_its_threshold_where_closeness_passes_the_limit(
     assert own.passed == (score >= own.threshold if up else score <= own.threshold)
     assert own.passed == (found.verdict is Verdict.MATCH)
     limit = made.fits[decides].threshold if items is None else made.alarms[decides].threshold(0.05, items)
+    limit = min(limit, identical(decides) - shift)
     closeness = (score if up else -score) - shift
     if abs(closeness - limit) > 1e-9:
         assert own.passed == (closeness >= limit)
@@ -266,6 +267,23 @@ def test_only_how_far_a_pair_is_above_its_level_counts(items: int | None) -> Non
         assert shifted.false_positive_rate == plain.false_positive_rate
         assert shifted.false_alarm_rate == plain.false_alarm_rate
         assert (shifted.score, shifted.threshold) == pytest.approx((plain.score + 0.25, plain.threshold + 0.25))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("items", [None, 40])
+@pytest.mark.parametrize(("metric", "best"), [("cosine", 1.0), ("euclidean", 0.0)])
+def test_no_threshold_lies_beyond_what_a_picture_reaches_with_itself(
+    metric: str, best: float, items: int | None
+) -> None:
+    """A picture whose strangers are near copies has a level so high that nothing could pass."""
+    policy = Calibrated(calibration(decides=metric))
+    scores = {"cosine": 1.0, "euclidean": 0.0, "manhattan": 0.0}
+    context = Context({name: 1.4 if name == "cosine" else 0.5 for name in scores}, (), items)
+    found = policy.decide(scores, context)
+    assert (found.verdict, found.score) == (Verdict.MATCH, best)
+    assert "to the encoder the two are identical" in found.reason
+    assert found.threshold == pytest.approx(best, abs=2e-3)
+    near = {name: 0.999 if name == "cosine" else 0.01 for name in scores}
+    assert policy.decide(near, context).verdict is not Verdict.MATCH
 
 
 def test_in_a_larger_gallery_and_at_a_stricter_rate_less_is_a_match() -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from lookalike.calibration import Calibration
 from lookalike.calibration.rates import checked_target
-from lookalike.policies.scores import checked, rises, turned
+from lookalike.policies.scores import checked, identical, rises, turned
 from lookalike.types import Context, Decision, Evidence, Verdict
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
@@ -20,6 +20,7 @@ class Calibrated:
 
     Thresholds in the evidence are those of this very pair, in the metric's own units: what was calibrated is how far a
     pair is above the level that its pictures reach with strangers (``Context.shifts``), and that level is added back.
+    Where that would be more than a picture can reach with itself, as among near copies, identical ones still match.
     """
 
     calibration: Calibration
@@ -50,7 +51,7 @@ class Calibrated:
         if fit is None:
             return Evidence(metric, score)
         level = context.shifts.get(metric, 0.0)
-        limit = _limits(self, metric, context.items)[0] + level
+        limit = min(_limits(self, metric, context.items)[0] + level, identical(metric))
         rising = turned(metric, score)
         rate = fit.impostors.at(rising - level).estimate
         return Evidence(metric, score, turned(metric, limit), rate, rising >= limit)
@@ -66,6 +67,9 @@ class Calibrated:
         just_misses, misses = (
             ("is just below", "does not reach") if rises(own.metric) else ("is just above", "is above")
         )
+        if own.threshold is not None and own.passed and turned(own.metric, own.threshold) >= identical(own.metric):
+            reason = self._reason(own, "passes", alarm, context)
+            return Verdict.MATCH, f"{reason}; to the encoder the two are identical"
         if own.passed:
             return Verdict.MATCH, self._reason(own, "passes", alarm, context)
         if turned(own.metric, own.score) >= loosest:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from lookalike import registry
 from lookalike.errors import ConfigError, InputError
 
+_ROUNDING = 1e-6
+"""How far below 1 the cosine of a vector with itself may come out; on unit vectors |a - b|^2 = 2 - 2 cos."""
+
 
 def checked(scores: Mapping[str, float], needed: str | None = None) -> Mapping[str, float]:
     """Return the scores; raise where one is no number, or the one ``needed`` is missing."""
@@ -27,3 +30,13 @@ def rises(name: str) -> bool:
 def turned(name: str, score: float) -> float:
     """Return a score as closeness, or closeness as a score: the negative, for a distance."""
     return score if rises(name) else -score
+
+
+def identical(name: str) -> float:
+    """Return the closeness from which on two vectors differ by rounding only: no threshold may lie beyond it.
+
+    It is infinite for what is no metric of vectors, and has no closest value.
+    """
+    if name not in registry.names("metric"):
+        return math.inf
+    return 1 - _ROUNDING if rises(name) else -math.sqrt(2 * _ROUNDING)
