@@ -253,5 +253,7 @@ def table(name: str, values: Mapping[str, Any]) -> str:
     lines = [f"[{name}]"] if name else []
     for key, value in values.items():
         if value is not None and value not in ((), []):
-            lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+            # The one character that JSON leaves as it is and TOML does not take.
+            written = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{key} = {written}")
     return "\n".join(lines) + "\n"
