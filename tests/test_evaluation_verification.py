@@ -61,7 +61,8 @@ def test_area_rates_and_thresholds_agree_with_loops_over_all_pairs(genuine: list
         assert made.false_positives_at(float(level)) == pytest.approx(x)
     for rate in (0.0, 0.1, 0.3, 0.5):
         fitting = [t for t in {*genuine, *impostor} if sum(i >= t for i in impostor) / len(impostor) <= rate]
-        assert made.threshold_at(rate) == (min(fitting) if fitting else None)
+        place = made.level_at(rate)
+        assert (None if place is None else made.levels[place]) == (min(fitting) if fitting else None)
     ordered = sorted({*genuine, *impostor}, reverse=True)
     recalls = [0.0] + [sum(g >= t for g in genuine) / len(genuine) for t in ordered]
     precisions = [sum(g >= t for g in genuine) / sum(s >= t for s in [*genuine, *impostor]) for t in ordered]

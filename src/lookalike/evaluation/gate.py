@@ -29,6 +29,17 @@ class Difference:
     won: int
     queries: int
 
+    def as_dict(self) -> dict[str, float | int]:
+        """Return the documented JSON shape."""
+        return {
+            "difference": self.interval.estimate,
+            "low": self.interval.low,
+            "high": self.interval.high,
+            "lost": self.lost,
+            "won": self.won,
+            "queries": self.queries,
+        }
+
 
 def checked_margin(margin: float) -> float:
     """Return ``margin`` if it is one: a loss that is let pass, from 0 to below 1."""

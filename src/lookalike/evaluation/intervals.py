@@ -39,13 +39,22 @@ def label_weights(labels: Ints, draws: int = DRAWS, seed: int = 0) -> NDArray[np
     return weights[numbers]
 
 
-def mean_interval(values: Floats, weights: NDArray[np.float32], share: float = SHARE) -> Interval:
-    """Return the mean of (Q,) ``values`` that are no NaN, and the interval of the means of all draws of ``weights``."""
-    known = ~np.isnan(values)
-    weights = weights[known]
+def mean_intervals(values: Floats, weights: NDArray[np.float32], share: float = SHARE) -> list[Interval]:
+    """Return for each row of (M, Q) ``values`` its mean, and the interval of the means of all draws of ``weights``.
+
+    A query that is NaN in any row is left out of all.
+    """
+    known = ~np.isnan(values).any(axis=0)
+    values, weights = values[:, known], weights[known]
     total = weights.sum(axis=0, dtype=np.float64)
-    sums = values[known] @ weights
-    return percentiles(float(values[known].mean()), sums[total > 0] / total[total > 0], share)
+    drawn = total > 0
+    means = (values.astype(np.float32) @ weights)[:, drawn] / total[drawn]
+    return [percentiles(float(row.mean()), draws, share) for row, draws in zip(values, means, strict=True)]
+
+
+def mean_interval(values: Floats, weights: NDArray[np.float32], share: float = SHARE) -> Interval:
+    """Return the same of (Q,) ``values``."""
+    return mean_intervals(values[None], weights, share)[0]
 
 
 def percentiles(estimate: float, draws: NDArray[Any], share: float = SHARE) -> Interval:

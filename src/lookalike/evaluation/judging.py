@@ -19,7 +19,7 @@ Closeness = Callable[[int, int], Float32]
 
 KEPT = 10
 _CELLS = 1 << 22
-_SAMPLE = 256
+_RUN, _RUNS = 16, 16
 _LEVELS = 160
 _RAREST = 1e-7
 
@@ -77,21 +77,28 @@ def drawn_levels(closeness: Closeness, truth: Truth) -> Float32:
     All distinct scores where there are few: rates are exact then.
     """
     count = len(truth.labels)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
     genuine, impostor = [], []
-    for query in chosen.tolist():
-        row = _candidates_only(closeness(query, query + 1), truth, query)[0]
-        same, there = truth.relevant(query), row > -np.inf
-        genuine.append(row[same & there])
-        impostor.append(row[~same & there])
+    for first in _starts(count):
+        block = _candidates_only(closeness(first, min(first + _RUN, count)), truth, first)
+        for query, row in enumerate(block, first):
+            same, there = truth.relevant(query), row > -np.inf
+            genuine.append(row[same & there])
+            impostor.append(row[~same & there])
     scores = np.concatenate(genuine), np.concatenate(impostor)
     distinct = np.unique(np.concatenate(scores))
-    if len(chosen) == count and len(distinct) <= 2 * _LEVELS:
+    if count <= _RUN * _RUNS and len(distinct) <= 2 * _LEVELS:
         return distinct[::-1]
     even = np.linspace(0, 1, _LEVELS)
     rare = 1 - np.geomspace(_RAREST, 1, _LEVELS)
     parts = [np.quantile(some, shares) for some, shares in zip(scores, (even, rare), strict=True) if len(some)]
     return np.unique(np.concatenate(parts).astype(np.float32))[::-1]
+
+
+def _starts(count: int) -> list[int]:
+    """Return where runs of queries begin that are looked at: all where they are few, else spread evenly."""
+    if count <= _RUN * _RUNS:
+        return list(range(0, count, _RUN))
+    return [int(start) for start in np.linspace(0, count - _RUN, _RUNS)]
 
 
 def _candidates_only(block: Float32, truth: Truth, first: int) -> Float32:

@@ -76,13 +76,13 @@ class Curve:
         added: Floats = (np.diff(self.true_positive_rate) * self.precision).sum(axis=-1)
         return added
 
-    def threshold_at(self, rate: float) -> float | None:
-        """Return the loosest level that at most a share of ``rate`` of the others passes; None where none does.
+    def level_at(self, rate: float) -> int | None:
+        """Return the place of the loosest level that at most a share of ``rate`` of the others passes, or None.
 
         That is the rate on these very pairs: no promise for others, which `lookalike calibrate` makes.
         """
         fits = np.flatnonzero(self.false_positive_rate[1:-1] <= rate)
-        return float(self.levels[fits[-1]]) if len(fits) else None
+        return int(fits[-1]) if len(fits) else None
 
     def true_positives_at(self, rate: float) -> Floats:
         """Return (...) the share of the same label that passes where a share of ``rate`` of the others does."""
