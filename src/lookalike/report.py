@@ -60,14 +60,14 @@ def write_contact_sheet(
     check_output(output, ".html", ".htm")
     queries = [hits.query for hits in results] if pictures is None else pictures
     shown = dict.fromkeys(path for path in (*queries, *(hit.path for hits in results for hit in hits)) if path)
-    drawn = dict(zip(shown, in_parallel(_picture, shown), strict=True))
+    drawn = dict(zip(shown, in_parallel(picture_uri, shown), strict=True))
     decisions: Sequence[Said | None] = said or [None] * len(results)
     rows = [
         _row(hits, path, lambda path: drawn.get(path or "", (None, "no file")), decided)
         for hits, path, decided in zip(results, queries, decisions, strict=True)
     ]
     page = (
-        _templates().get_template("contact_sheet.html").render(title=title, rows=rows, notes=notes, version=__version__)
+        templates().get_template("contact_sheet.html").render(title=title, rows=rows, notes=notes, version=__version__)
     )
     with replacing(output) as file:
         file.write(page.encode("utf-8", "replace"))
@@ -77,10 +77,10 @@ def _row(
     hits: Hits, path: str | None, picture_of: Callable[[str | None], tuple[str | None, str | None]], said: Said | None
 ) -> dict[str, Any]:
     of_query = display_path(said.of_query) if said else ""
-    query = Tile(_name(hits.query), "query", display_path(hits.query), *picture_of(path), said=of_query)
+    query = Tile(short_name(hits.query), "query", display_path(hits.query), *picture_of(path), said=of_query)
     tiles = [
         Tile(
-            _name(hit.path or hit.id),
+            short_name(hit.path or hit.id),
             f"{hit.score:.4f}",
             "\n".join(map(display_path, [hit.path or hit.id, *(f"{k}: {v}" for k, v in hit.metadata.items())])),
             *picture_of(hit.path),
@@ -92,7 +92,8 @@ def _row(
     return {"query": query, "hits": tiles, "metric": hits.metric, "exact": hits.exact, "nothing": nothing}
 
 
-def _picture(path: str) -> tuple[str | None, str | None]:
+def picture_uri(path: str) -> tuple[str | None, str | None]:
+    """Return a small JPEG of a picture as a data URI, and None; or None, and why there is none."""
     try:
         data = thumbnail(read(path, _SIDE), _SIDE)
     except InputError as error:
@@ -100,12 +101,14 @@ def _picture(path: str) -> tuple[str | None, str | None]:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode(), None
 
 
-def _name(path: str) -> str:
+def short_name(path: str) -> str:
+    """Return the last part of a path, safe to show."""
     return display_path(path.rpartition("/")[2] or path)
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Return the pages' templates: all that is filled in is escaped, and what is not given is an error."""
     return Environment(
         loader=PackageLoader("lookalike"),
         autoescape=True,
