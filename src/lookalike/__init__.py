@@ -18,16 +18,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Gallery", "compare", "read"]
+__all__ = ["BenchmarkRequest", "Comparison", "Gallery", "benchmark", "compare", "read"]
 
 if TYPE_CHECKING:
+    from lookalike.apps.benchmark import BenchmarkRequest, benchmark
     from lookalike.apps.compare import Comparison, compare
     from lookalike.gallery import Gallery
     from lookalike.images import read
 
 _LAZY = {
+    "BenchmarkRequest": "lookalike.apps.benchmark",
     "Comparison": "lookalike.apps.compare",
     "Gallery": "lookalike.gallery",
+    "benchmark": "lookalike.apps.benchmark",
     "compare": "lookalike.apps.compare",
     "read": "lookalike.images",
 }

@@ -15,7 +15,9 @@ from lookalike.cli_encoders import encoders
 from lookalike.printing import (
     item_as_dict,
     json_option,
+    names_of,
     parse_box,
+    print_diagnosis,
     print_fields,
     print_hits,
     print_json,
@@ -31,6 +33,8 @@ from lookalike.printing import (
 if TYPE_CHECKING:
     from lookalike.apps.mark import ForgetResult, MarkResult
 
+FOUND = 11
+"""The exit code of a check that found what it looks for."""
 GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
 gallery_option = click.option(
     "--gallery",
@@ -379,6 +383,63 @@ def calibrate(
     return None
 
 
+@cli.command()
+@click.argument("labeled", metavar="LABELED", type=click.Path())
+@click.option(
+    "--encoder", metavar="NAME,…", default="efficientnet-lite0", show_default=True, help="Which encoders to measure."
+)
+@click.option("--metric", metavar="NAME,…", default="cosine", show_default=True, help="With which metrics, each.")
+@click.option(
+    "--html", metavar="FILE", type=click.Path(), help="Write a page with tables, curves and the worst queries."
+)
+@click.option("--save", metavar="FILE", type=click.Path(), help="Keep the result in a .json file, as a baseline.")
+@click.option("--against", metavar="FILE", type=click.Path(), help="Exit with 11 where it is worse than this baseline.")
+@click.option(
+    "--margin",
+    metavar="LOSS",
+    default=0.005,
+    show_default=True,
+    type=float,
+    help="How much may be lost beyond what chance explains.",
+)
+@click.option("--junit", metavar="FILE", type=click.Path(), help="Write what --against found to an .xml file, for CI.")
+@json_option
+def benchmark(
+    labeled: str,
+    encoder: str,
+    metric: str,
+    html: str | None,
+    save: str | None,
+    against: str | None,
+    margin: float,
+    junit: str | None,
+    as_json: bool,
+) -> int | None:
+    """Measure how well encoders and metrics find what is alike, on labelled pictures.
+
+    LABELED is a folder with a folder a class, or a CSV or JSONL with path, label, and perhaps group (pictures of one
+    group are not compared), role (query or gallery; empty: both) and ignore. Recall, precision, mAP, ROC and their like
+    come with 95 % intervals; then speed and size. With --against, a regression is a loss in recall@1 or map@10 that
+    neither chance nor the margin explains: exit 11.
+    """
+    from lookalike import wording
+    from lookalike.apps.benchmark import BenchmarkRequest
+    from lookalike.apps.benchmark import benchmark as run
+
+    request = BenchmarkRequest(names_of(encoder), names_of(metric), html, save, against, margin, junit)
+    with progress("pictures") as count:
+        report = run(labeled, request, count)
+    for kind, output in (("report", html), ("baseline", save), ("JUnit", junit)):
+        if output:
+            click.echo(f"{kind}: {safe(output)}", err=True)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_lines(wording.benchmark(report))
+        print_skipped(report.skipped)
+    return FOUND if report.gate and report.gate.regression else None
+
+
 @cli.command("list")
 @gallery_option
 @click.option("--where", metavar="FILTER", help="Only items for which this holds.")
@@ -533,6 +594,29 @@ def import_(file: str, gallery: str, encoder: str | None, as_json: bool) -> None
         return print_json(result.as_dict())
     click.echo(f"{result.added} added, {result.updated} updated, {len(result.skipped)} skipped")
     print_skipped(result.skipped)
+    return None
+
+
+@cli.command()
+@gallery_option
+@click.option("--queries", metavar="FOLDER", type=click.Path(), help="New pictures: are they like the gallery?")
+@click.option("--encoder", metavar="NAME", help="Which of the gallery's encoders.")
+@json_option
+def doctor(gallery: str, queries: str | None, encoder: str | None, as_json: bool) -> None:
+    """Say what is wrong with a gallery, and what to do.
+
+    Copies, probable wrong labels, strangers, labels with too few or too alike references or that are not told apart,
+    dark, blurred and tiny pictures, items that are everyone's neighbour, drift of new pictures. Nothing is changed.
+    """
+    from lookalike.apps.doctor import doctor as run
+    from lookalike.gallery import Gallery
+
+    with Gallery.open(gallery, encoder=encoder, create=False) as opened, progress("pictures") as count:
+        found = run(opened, queries, count)
+    if as_json:
+        return print_json(found.as_dict())
+    print_diagnosis(found)
+    print_skipped(found.skipped)
     return None
 
 

@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from lookalike.apps.doctor import Diagnosis
     from lookalike.apps.mark import MarkResult
     from lookalike.types import Hits, Item, Skipped
 
@@ -27,6 +28,11 @@ def parse_box(text: str | None) -> tuple[int, int, int, int] | None:
     except ValueError:
         raise click.BadParameter(f"a crop is four whole numbers X,Y,W,H, got {text!r}", param_hint="--crop") from None
     return x, y, width, height
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names of "A,B"."""
+    return tuple(name for part in text.split(",") if (name := part.strip()))
 
 
 @contextmanager
@@ -116,6 +122,21 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
         click.echo(f"{name}: {safe(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)}")
     click.echo()
+
+
+def print_diagnosis(found: Diagnosis, at_most: int = 5) -> None:
+    """Print each finding: how bad, what, which items first, and what to do."""
+    for one in found.findings:
+        click.echo(f"{one.severity:7} {one.kind}: {safe(one.told)}")
+        for id_, path in one.items[:at_most]:
+            click.echo(f"            {safe(path or id_)}")
+        if len(one.items) > at_most:
+            click.echo(f"            … and {len(one.items) - at_most} more; --json lists them all")
+        click.echo(f"        → {one.do}")
+    click.echo(
+        f"{found.items} items of {found.labels} labels, as many as {found.effective_number:.0f} different ones; "
+        f"{len(found.findings)} findings"
+    )
 
 
 def print_skipped(skipped: Sequence[Skipped], at_most: int = 20) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from lookalike.apps.benchmark import BenchmarkReport
 from lookalike.apps.calibrate import CalibrationReport, as_score
 from lookalike.apps.compare import Comparison
 from lookalike.apps.decide import DecidedHits
+from lookalike.benchmarking import Configuration
 from lookalike.calibration import Calibration, Fit
 from lookalike.calibration.rates import Rate
 from lookalike.policies.calibrated import DEFAULT_FALSE_ALARM_RATE, percent
 from lookalike.report import Said
+from lookalike.report_benchmark import COST_NAMES, compared_row, costs_row, figures_row
 from lookalike.report_pair import as_number, as_rate, evidence_row
 from lookalike.types import Decision, Evidence, Registration
 
@@ -164,3 +167,43 @@ def _closest(report: CalibrationReport, gallery: str) -> list[str]:
             for a, b, score in report.closest
         ),
     ]
+
+
+# benchmark
+
+_RETRIEVAL = ("recall@1", "recall@10", "map@10")
+_VERIFICATION = ("precision@5", "auc", "eer")
+
+
+def benchmark(report: BenchmarkReport) -> list[str]:
+    """Return what was measured: figures with intervals, costs, differences, what is to be known, the gate."""
+    of, ran = report.of, report.configurations
+    return [
+        f"{len(of.queries):,} queries in a gallery of {len(of.gallery):,}, {len(of.labels):,} labels: {of.source}",
+        "",
+        *_benchmark_table(_RETRIEVAL, ran, lambda one: figures_row(one, _RETRIEVAL)),
+        "",
+        *_benchmark_table(_VERIFICATION, ran, lambda one: figures_row(one, _VERIFICATION)),
+        "",
+        *_benchmark_table(COST_NAMES, ran, lambda one: costs_row(one.costs)),
+        "",
+        "(low high): the 95 % interval on other labels and queries of this kind",
+        "*: no other row is at least as good in map@10, query time, vector and model size, and better in one",
+        *_compared(report),
+        *(f"note: {note}" for note in of.notes),
+        *(["", *report.gate.lines()] if report.gate else []),
+    ]
+
+
+def _benchmark_table(
+    names: Sequence[str], ran: Sequence[Configuration], row: Callable[[Configuration], Sequence[str]]
+) -> list[str]:
+    rows = [("*" if one.pareto else "", one.encoder, one.metric, *row(one)) for one in ran]
+    return table([("", "encoder", "metric", *names), *rows], "<<<" + ">" * len(names))
+
+
+def _compared(report: BenchmarkReport) -> list[str]:
+    if not report.differences:
+        return []
+    head = (f"against {report.configurations[0].name}", "", "difference", "won", "lost")
+    return ["", *table([head, *map(compared_row, report.differences)], "<<>>>"), ""]
