@@ -19,6 +19,7 @@ NAMES = (
     "explanation",
     "decisions",
     "encoders",
+    "evaluation",
 )
 
 
