@@ -83,9 +83,7 @@ def test_an_unknown_name_is_told_with_the_known_ones() -> None:
 
 
 def test_an_encoder_that_is_known_but_not_here_is_told_with_the_way_to_it() -> None:
-    with pytest.raises(
-        ConfigError, match="'resnet-18' is known, but not installed here; to get it: lookalike enc"
-    ):
+    with pytest.raises(ConfigError, match="'resnet-18' is known, but not installed here; to get it: lookalike enc"):
         registry.encoder("resnet-18")
     with pytest.raises(ConfigError, match="lookalike encoders pull mobilenet-v3-small"):
         registry.encoder("mobilenet-v3-small")
