@@ -113,6 +113,8 @@ def test_without_pairs_of_one_kind_nothing_is_said() -> None:
     alone = Curve(np.array([1.0], np.float32), np.array([1, 2]), np.array([0, 0]))
     assert np.isnan(alone.auc())
     assert np.isnan(alone.equal_error_rate())
+    assert np.isnan(alone.true_positives_at(0.1))
+    assert alone.level_at(0.1) is None
 
 
 def test_det_points_are_those_at_which_both_rates_can_be_drawn() -> None:

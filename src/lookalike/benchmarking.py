@@ -29,6 +29,7 @@ VERIFIED = ("auc", "eer", "average_precision", *(f"tpr@fpr={rate:g}" for rate in
 COMPARED = ("recall@1", "map@10")
 """The figures in which configurations are compared with one another and with a baseline."""
 _SEARCHED = 64
+_FEW_LABELS = 10
 # Timings differ by so much from run to run: less is no reason to prefer one.
 _FASTER = 0.9
 
@@ -124,15 +125,20 @@ def _checked(found: LabelledSet, left_out: str) -> LabelledSet:
             f"no query of {found.source} has another picture of its label in the gallery (outside of its group): "
             f"{len(found.labels)} labels, {len(found.pictures)} pictures; give each label at least two{left_out}"
         )
+    few = [] if len(found.labels) >= _FEW_LABELS else [_few(len(found.labels))]
     if not lacking:
-        return found
+        return found.noting(few)
     labels = sorted({found.query(query).label for query in lacking})
     told = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
     note = (
         f"{len(lacking)} of {len(found.queries)} queries have nothing relevant in the gallery and count in no "
         f"retrieval metric: those of {told}"
     )
-    return found.noting([note])
+    return found.noting([note, *few])
+
+
+def _few(labels: int) -> str:
+    return f"intervals from only {labels} labels are a rough guide: what other labels would bring, so few cannot tell"
 
 
 def _ignored(count: int) -> str:

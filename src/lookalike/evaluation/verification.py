@@ -5,6 +5,7 @@ A pair is a query with one of its candidates. Where every picture is both, each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,9 +129,9 @@ def _shares(counts: NDArray[Any]) -> Floats:
 
 
 def _last_at(x: Floats, y: Floats, rate: float) -> float:
-    """Return y where x is ``rate``: straight between points, the highest y where x stands still."""
+    """Return y where x is ``rate``, below 1: straight between points, the highest y where x stands still."""
+    if np.isnan(x[-1]):
+        return math.nan
     after = int(np.searchsorted(x, rate, side="right"))
-    if after == len(x) or np.isnan(x[-1]):
-        return float(y[-1])
     share = (rate - x[after - 1]) / (x[after] - x[after - 1])
     return float(y[after - 1] + share * (y[after] - y[after - 1]))
