@@ -24,6 +24,7 @@ from lookalike.printing import (
     print_json_list,
     print_lines,
     print_marks,
+    print_robustness,
     print_skipped,
     progress,
     safe,
@@ -616,6 +617,27 @@ def doctor(gallery: str, queries: str | None, encoder: str | None, as_json: bool
     if as_json:
         return print_json(found.as_dict())
     print_diagnosis(found)
+    print_skipped(found.skipped)
+    return None
+
+
+@cli.command()
+@click.argument("folder", type=click.Path())
+@click.option("--encoder", metavar="A,B", default="efficientnet-lite0", show_default=True, help="Which encoders.")
+@json_option
+def robustness(folder: str, encoder: str, as_json: bool) -> None:
+    """Show how far each change of a picture moves it: light, noise, blur, JPEG, scale, rotation, crop, occlusion.
+
+    Pictures of the folder are changed, from mildly to severely, and looked for among all of them. Encoders made with
+    `encoders vary` (another recipe, test-time views) stand side by side.
+    """
+    from lookalike.apps.robustness import robustness as run
+
+    with progress("pictures") as count:
+        found = run(folder, [name.strip() for name in encoder.split(",") if name.strip()], count)
+    if as_json:
+        return print_json(found.as_dict())
+    print_robustness(found)
     print_skipped(found.skipped)
     return None
 

@@ -213,6 +213,22 @@ def _border(pixels: Pixels, rng: Rng, *, share: float) -> Pixels:
     return np.pad(pixels, margins, constant_values=int(rng.choice([0, 255])))
 
 
+def _scale(pixels: Pixels, _: Rng, *, share: float) -> Pixels:
+    """Make both sides so much shorter."""
+    height, width = pixels.shape[:2]
+    return resized(pixels, max(1, round(share * width)), max(1, round(share * height)))
+
+
+def _occlusion(pixels: Pixels, rng: Rng, *, area: float) -> Pixels:
+    """Lay a grey rectangle of the picture's proportions over so much of it, somewhere."""
+    height, width = pixels.shape[:2]
+    tall, wide = (max(1, round(math.sqrt(area) * side)) for side in (height, width))
+    top, left = (int(rng.integers(0, side - part + 1)) for side, part in ((height, tall), (width, wide)))
+    changed = pixels.copy()
+    changed[top : top + tall, left : left + wide] = 127
+    return changed
+
+
 def _luma(pixels: Pixels) -> Float32:
     luma: Float32 = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
     return luma
@@ -252,6 +268,8 @@ _KINDS: Mapping[str, _Kind] = {
     "grey": _Kind(_grey),
     "caption": _Kind(_caption, {"share": (0, 1)}),
     "border": _Kind(_border, {"share": (0, 1)}),
+    "scale": _Kind(_scale, {"share": (0.001, 1)}),
+    "occlusion": _Kind(_occlusion, {"area": (0, 1)}),
 }
 
 _DRAWN: Mapping[str, Mapping[str, tuple[float, float]]] = {

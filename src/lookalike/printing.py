@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lookalike.apps.doctor import Diagnosis
     from lookalike.apps.mark import MarkResult
+    from lookalike.apps.robustness import Robustness
     from lookalike.types import Hits, Item, Skipped
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
@@ -137,6 +138,18 @@ def print_diagnosis(found: Diagnosis, at_most: int = 5) -> None:
         f"{found.items} items of {found.labels} labels, as many as {found.effective_number:.0f} different ones; "
         f"{len(found.findings)} findings"
     )
+
+
+def print_robustness(found: Robustness) -> None:
+    """Print a line a change and strength: recall@1 and mean cosine of each encoder."""
+    names = list(found.points)
+    click.echo(f"{'change':12} {'strength':>9}  " + "  ".join(f"{safe(name):>22}" for name in names))
+    for row in zip(*found.points.values(), strict=True):
+        cells = "  ".join(f"{f'{point.recall:.3f} / {point.score:.3f}':>22}" for point in row)
+        click.echo(f"{row[0].change:12} {row[0].strength:9g}  {cells}")
+    cells = "  ".join(f"{found.different[name]:22.3f}" for name in names)
+    click.echo(f"{'different':12} {'':9}  {cells}")
+    click.echo(f"recall@1 / mean cosine of {found.pictures} changed pictures; last line: of different ones, unchanged")
 
 
 def print_skipped(skipped: Sequence[Skipped], at_most: int = 20) -> None:
