@@ -252,8 +252,7 @@ def evaluated(
 def scanned(metric: Metric, queries: Float32, gallery: Float32) -> tuple[Closeness, Callable[[Float32], Floats]]:
     """Return how close queries are to the gallery, block by block, and what turns that into the metric's scores."""
     if isinstance(metric, FollowsCosine) and metric.follows_cosine and queries.any(axis=1).all():
-        across = np.ascontiguousarray(gallery.T)
-        return lambda first, last: queries[first:last] @ across, lambda cosines: _of_cosines(metric, cosines)
+        return lambda first, last: queries[first:last] @ gallery.T, lambda cosines: _of_cosines(metric, cosines)
     return (
         lambda first, last: np.array(closeness(metric, metric.matrix(queries[first:last], gallery)), np.float32),
         lambda near: np.array([of_closeness(metric, float(one)) for one in near.ravel()]).reshape(near.shape),
