@@ -217,3 +217,19 @@ def test_the_verb(cli: Cli, pictures: Path) -> None:
     assert "high    " in text
     assert "37 items of 6 labels" in text
     assert cli("doctor", "--queries", pictures / "nowhere").code == 2
+
+
+def test_the_page_shows_the_findings_and_a_map_and_trusts_no_name(cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    first = sorted(pictures.iterdir())[0]
+    shutil.copy(first / "0.png", first / "<script>alert(1)<script>.png")
+    assert cli("index", pictures, "--encoder", "color-histogram").code == 0
+    page = tmp_path / "doctor.html"
+    assert "report: " in cli("doctor", "--html", page).err
+    text = page.read_text()
+    assert text.count('<g class="point">') == 37
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "copies" in text
+    assert cli("doctor", "--html", first / "0.png").code == 2
+    PIL.Image.open(first / "0.png").verify()

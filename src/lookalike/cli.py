@@ -602,8 +602,9 @@ def import_(file: str, gallery: str, encoder: str | None, as_json: bool) -> None
 @gallery_option
 @click.option("--queries", metavar="FOLDER", type=click.Path(), help="New pictures: are they like the gallery?")
 @click.option("--encoder", metavar="NAME", help="Which of the gallery's encoders.")
+@click.option("--html", metavar="FILE", type=click.Path(), help="Write a page: the items of each finding, and a map.")
 @json_option
-def doctor(gallery: str, queries: str | None, encoder: str | None, as_json: bool) -> None:
+def doctor(gallery: str, queries: str | None, encoder: str | None, html: str | None, as_json: bool) -> None:
     """Say what is wrong with a gallery, and what to do.
 
     Copies, probable wrong labels, strangers, labels with too few or too alike references or that are not told apart,
@@ -613,7 +614,9 @@ def doctor(gallery: str, queries: str | None, encoder: str | None, as_json: bool
     from lookalike.gallery import Gallery
 
     with Gallery.open(gallery, encoder=encoder, create=False) as opened, progress("pictures") as count:
-        found = run(opened, queries, count)
+        found = run(opened, queries, count, html)
+    if html:
+        click.echo(f"report: {safe(html)}", err=True)
     if as_json:
         return print_json(found.as_dict())
     print_diagnosis(found)

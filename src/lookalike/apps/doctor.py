@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lookalike.gallery import Gallery
 from lookalike.images import read, walk
 from lookalike.pipeline import embed_files, in_parallel
 from lookalike.quality import measure
+from lookalike.report_doctor import Map, Section, write_diagnosis
 from lookalike.types import Embeddings, Float32, Item, Quality, Skipped
 
 Progress = Callable[[int], None]
@@ -90,10 +92,14 @@ class _Gathered:
         return [row for row, label in enumerate(self.labels) if label is not None]
 
 
-def doctor(gallery: Gallery, queries: str | None = None, progress: Progress = lambda _: None) -> Diagnosis:
+def doctor(
+    gallery: Gallery, queries: str | None = None, progress: Progress = lambda _: None, html: str | None = None
+) -> Diagnosis:
     """Look at all items of a gallery, and at new ``queries`` (a folder), whether they are like it.
 
-    Nothing is changed. Raise InputError where the gallery is empty, or has more items than can be compared in pairs.
+    With ``html`` a page shows the items of each finding and a map of the gallery. Nothing is changed.
+
+    Raise InputError where the gallery is empty, or has more items than can be compared in pairs.
     """
     gathered, skipped = _gathered(gallery, progress)
     findings = [finding for look in _LOOKS for finding in look(gathered)]
@@ -103,7 +109,27 @@ def doctor(gallery: Gallery, queries: str | None = None, progress: Progress = la
     findings.sort(key=lambda one: (order[one.severity], one.kind))
     labels = len({label for label in gathered.labels if label is not None})
     number = doctoring.effective_number(gathered.vectors)
-    return Diagnosis(tuple(findings), len(gathered.items), labels, number, skipped)
+    found = Diagnosis(tuple(findings), len(gathered.items), labels, number, skipped)
+    if html is not None:
+        _write(Path(html), found, gathered)
+    return found
+
+
+def _write(output: Path, found: Diagnosis, gathered: _Gathered) -> None:
+    shown = {
+        item.id: (item.path, item.path or item.id, label)
+        for item, label in zip(gathered.items, gathered.labels, strict=True)
+    }
+    sections = [
+        Section(one.kind, one.severity, one.told, one.do, tuple(shown[id_] for id_, _ in one.items))
+        for one in found.findings
+    ]
+    summary = (
+        f"{found.items} items of {found.labels} labels, as many as {found.effective_number:.0f} different ones; "
+        f"{len(found.findings)} findings"
+    )
+    whole = Map(gathered.vectors, tuple(shown.values()))
+    write_diagnosis(output, "What is wrong with this gallery", summary, sections, whole)
 
 
 def _gathered(gallery: Gallery, progress: Progress) -> tuple[_Gathered, tuple[Skipped, ...]]:
