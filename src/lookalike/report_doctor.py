@@ -17,6 +17,7 @@ from lookalike.types import Float32, display_path
 
 _TILES = 24
 _POINTS = 400
+_LEGEND = 30
 _WIDTH, _HEIGHT, _MARGIN = 1000, 640, 30
 _OTHERS = "#999999"
 # Okabe and Ito's colours, which people tell apart whatever colours they see.
@@ -58,7 +59,7 @@ def write_diagnosis(output: Path, title: str, summary: str, sections: Sequence[S
         summary=summary,
         findings=[_section(section, drawn) for section in sections],
         points=[_point(of.items[row], places[row], colors, drawn) for row in rows],
-        legend=[{"name": display_path(name), "color": color} for name, color in colors.items()],
+        legend=[{"name": display_path(name)[:_LEGEND], "color": color} for name, color in colors.items()],
         kept=f"{kept:.0%}",
         version=__version__,
     )  # fmt: skip
