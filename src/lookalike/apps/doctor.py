@@ -269,7 +269,8 @@ def _bad_pictures(gathered: _Gathered) -> Iterator[Finding]:
         ]
         if rows:
             yield Finding(
-                f"{kind} pictures", "medium", gathered.named(rows), f"{len(rows)} {'items are' if len(rows) > 1 else 'item is'} {kind}",
+                f"{kind} pictures", "medium", gathered.named(rows),
+                f"{len(rows)} {'items are' if len(rows) > 1 else 'item is'} {kind}",
                 "replace them: they are near to other bad pictures, whatever they show",
             )  # fmt: skip
 
