@@ -255,7 +255,8 @@ def one_group(folder: Path) -> Path:
 def unreadable(folder: Path) -> Path:
     for label in "ab":
         (folder / "bad" / label).mkdir(parents=True)
-        (folder / "bad" / label / "x.png").write_bytes(b"nothing")
+        for number in range(2):
+            (folder / "bad" / label / f"{number}.png").write_bytes(b"nothing")
     return folder / "bad"
 
 
@@ -269,12 +270,15 @@ def unreadable(folder: Path) -> Path:
         (queries_ignored, r"no picture left with the role 'query': all 2 have the role 'gallery' \(2 more are ignored"),
         (only_queries, "no picture left with the role 'gallery': all 4 have the role 'query'; give some"),
         (one_group, r"no query of .* has another picture of its label in the gallery \(outside of its group\)"),
-        (unreadable, "no picture of .* can be used; left out: .*x.png: "),
+        (unreadable, "no picture of .* can be used; left out: .*0.png: "),
     ],
 )
-def test_a_set_that_can_tell_nothing_is_refused_with_the_way_out(tmp_path: Path, made: Any, said: str) -> None:
+def test_a_set_that_can_tell_nothing_is_refused_with_the_way_out(
+    tmp_path: Path, counting: fakes.Counting, made: Any, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         measure(made(tmp_path))
+    assert counting.encoded == []  # and before the work
 
 
 @pytest.mark.parametrize(

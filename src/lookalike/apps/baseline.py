@@ -101,19 +101,15 @@ class Baseline:
     queries: tuple[str, ...]
     configurations: Sequence[Mapping[str, Any]]
 
-    def values(self, one: Configuration, figure: str) -> Floats:
-        """Return (Q,) what each query reached; NaN where nothing is relevant."""
-        return np.array(self.of(one)["values"][figure], np.float64)
-
-    def of(self, one: Configuration) -> Mapping[str, Any]:
+    def of(self, encoder: str, metric: str) -> Mapping[str, Any]:
         """Return what is kept of a configuration; raise ConfigError where nothing is."""
         known = {(kept["encoder"], kept["metric"]): kept for kept in self.configurations}
-        if (one.encoder, one.metric) not in known:
+        if (encoder, metric) not in known:
             names = "; ".join(", ".join(pair) for pair in known)
             raise ConfigError(
-                f"{self.file} holds nothing of {one.name}; it holds: {names}; measure those, or {_WAY_OUT}"
+                f"{self.file} holds nothing of {encoder}, {metric}; it holds: {names}; measure those, or {_WAY_OUT}"
             )
-        return known[one.encoder, one.metric]
+        return known[encoder, metric]
 
 
 def write_baseline(
@@ -187,7 +183,8 @@ def check_against(
 
 
 def _compared(before: Baseline, one: Configuration, figure: str, of: LabelledSet, margin: float) -> Check:
-    old, new = before.values(one, figure), one.measured.judged.values[figure]
+    old = np.array(before.of(one.encoder, one.metric)["values"][figure], np.float64)
+    new = one.measured.judged.values[figure]
     found = gated(old, new, of.truth.labels)
     known = ~np.isnan(old - new)
     return Check(
@@ -223,7 +220,7 @@ def _notes(
     if changed:
         notes.append(f"pictures whose file changed: {len(changed)} (the first: {changed[0]})")
     for one in configurations:
-        space = before.of(one)["space"]
+        space = before.of(one.encoder, one.metric)["space"]
         if space != one.space.as_dict():
             notes.append(f"{one.encoder} is not what it was: its space was {space}, and is {one.space.as_dict()}")
     return list(dict.fromkeys(notes))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lookalike import __version__, installed, registry
-from lookalike.apps.baseline import Gate, check_against, read_baseline, write_baseline, write_junit
+from lookalike.apps.baseline import Baseline, Gate, check_against, read_baseline, write_baseline, write_junit
 from lookalike.benchmarking import (
     VERIFIED,
     Compared,
@@ -32,6 +32,7 @@ from lookalike.benchmarking import (
     sampled_queries,
     search_seconds,
 )
+from lookalike.calibration.pairs import Floats
 from lookalike.encoders import catalog
 from lookalike.errors import ConfigError, InputError
 from lookalike.evaluation.gate import DEFAULT_MARGIN, checked_margin
@@ -41,7 +42,7 @@ from lookalike.evaluation.verification import RATES, thinned
 from lookalike.images import read_bytes
 from lookalike.pairs import read_labelled
 from lookalike.pipeline import contents_of, in_parallel, reason_of, worker_count
-from lookalike.protocols import Encoder
+from lookalike.protocols import Encoder, Metric
 from lookalike.registry import DEFAULT_ENCODER, DEFAULT_METRIC
 from lookalike.report_benchmark import View, write_report
 from lookalike.tables import check_output
@@ -128,34 +129,52 @@ def benchmark(
     """
     encoders = {name: registry.encoder(name) for name in request.encoders}
     metrics = {name: registry.metric(name) for name in request.metrics}
-    before = read_baseline(request.against) if request.against else None
+    before = _baseline(request)
     labelled = read_labelled(source)
     asked = [picture for picture in labelled.items if not picture.ignore]
     ignored = len(labelled.items) - len(asked)
     if not asked:
         raise InputError(f"all {ignored} pictures of {source} are ignored: set the 'ignore' of some to 0")
+    labelled_set(source, asked, labelled.skipped, ignored)  # where it can tell nothing, this says so before the work
     looked = _look_at(asked, encoders, progress)
     skipped = (*labelled.skipped, *looked.skipped)
     found = labelled_set(source, looked.pictures, skipped, ignored)
     found = found.noting(_copies(found, looked.contents))
-    weights = query_weights(found.truth.labels)
-    configurations: list[Configuration] = []
-    for name, encoder in encoders.items():
-        vectors = looked.vectors[name]
-        encoding = _encoding_seconds(found, encoder)
-        for of, metric in metrics.items():
-            queries, gallery = vectors[found.queries], vectors[found.gallery]
-            measured = evaluated(metric, queries, gallery, found.truth, weights)
-            searching = search_seconds(metric, queries[sampled_queries(len(queries))], gallery)
-            costs = _costs(name, encoder, looked.rates[name], encoding + searching)
-            configurations.append(Configuration(name, of, encoder.space, measured, costs))
-    marked = tuple(replace(one, pareto=is_pareto(one, configurations)) for one in configurations)
-    gate = None if before is None else check_against(before, found, looked.contents, marked, request.margin)
-    report = BenchmarkReport(
-        found, marked, compared(marked, found.truth), _versions(), _command(source, request), skipped, gate
-    )
+    measured = _measured(found, looked, encoders, metrics)
+    gate = None if before is None else check_against(before, found, looked.contents, measured, request.margin)
+    command = _command(source, request)
+    report = BenchmarkReport(found, measured, compared(measured, found.truth), _versions(), command, skipped, gate)
     _write(report, request, looked.contents)
     return report
+
+
+def _baseline(request: BenchmarkRequest) -> Baseline | None:
+    """Return the baseline that is asked for; raise ConfigError where it lacks what is to be compared with it."""
+    if request.against is None:
+        return None
+    before = read_baseline(request.against)
+    for encoder in request.encoders:
+        for metric in request.metrics:
+            before.of(encoder, metric)
+    return before
+
+
+def _measured(
+    found: LabelledSet, looked: _Looked, encoders: Mapping[str, Encoder], metrics: Mapping[str, Metric]
+) -> tuple[Configuration, ...]:
+    weights = query_weights(found.truth.labels)
+    timed = sampled_queries(len(found.queries))
+    configurations = []
+    for name, encoder in encoders.items():
+        queries, gallery = looked.vectors[name][found.queries], looked.vectors[name][found.gallery]
+        encoding = np.array([_encoding_seconds(found.query(int(query)).path, encoder) for query in timed])
+        for of, metric in metrics.items():
+            judged = evaluated(metric, queries, gallery, found.truth, weights)
+            costs = _costs(
+                name, encoder, looked.rates[name], encoding + search_seconds(metric, queries[timed], gallery)
+            )
+            configurations.append(Configuration(name, of, encoder.space, judged, costs))
+    return tuple(replace(one, pareto=is_pareto(one, configurations)) for one in configurations)
 
 
 def _write(report: BenchmarkReport, request: BenchmarkRequest, contents: Sequence[str]) -> None:
@@ -193,6 +212,7 @@ def _look_at(asked: Sequence[LabelledPicture], encoders: Mapping[str, Encoder], 
     outcomes: dict[str, list[tuple[str, Embeddings] | Skipped]] = {}
     rates = {}
     for name, encoder in encoders.items():
+        _embedded(asked[:1], encoder, lambda _: None)  # loads the model, which is not to be timed
         start = time.perf_counter()
         outcomes[name] = _embedded(asked, encoder, progress)
         rates[name] = len(asked) / (time.perf_counter() - start)
@@ -260,20 +280,14 @@ def _two(found: LabelledSet, places: Sequence[int]) -> str:
 # What it costs
 
 
-def _encoding_seconds(found: LabelledSet, encoder: Encoder) -> Any:
-    """Return how long each of a few queries takes from file to vector, one at a time."""
-    return np.array(
-        [_seconds_of(found.query(int(query)).path, encoder) for query in sampled_queries(len(found.queries))]
-    )
-
-
-def _seconds_of(path: str, encoder: Encoder) -> float:
+def _encoding_seconds(path: str, encoder: Encoder) -> float:
+    """Return how long it takes from file to vector."""
     start = time.perf_counter()
     encoder.encode([read_bytes(contents_of(path).data, path, encoder.at_least)])
     return time.perf_counter() - start
 
 
-def _costs(name: str, encoder: Encoder, rate: float, latencies: Any) -> Costs:
+def _costs(name: str, encoder: Encoder, rate: float, latencies: Floats) -> Costs:
     p50, p99 = np.quantile(latencies, [0.5, 0.99])
     return Costs(rate, float(p50), float(p99), len(latencies), 4 * encoder.space.dim, _model_bytes(name), peak_memory())
 
