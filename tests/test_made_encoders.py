@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Cli
 from lookalike import installed, registry
-from lookalike.apps.encoders import add, quantize, reduce
+from lookalike.apps.encoders import add, quantize, recipe_of, reduce, vary
 from lookalike.apps.verify import Verified, verify
 from lookalike.encoders import efficientnet_lite as lite
 from lookalike.encoders.quantizing import quantized
@@ -22,8 +22,10 @@ from lookalike.encoders.reduced import cut, packed, pca, unpacked
 from lookalike.errors import ConfigError, InputError
 from lookalike.images import read
 from lookalike.preprocess import prepare
+from lookalike.protocols import TextEncoder
 from lookalike.types import Embeddings, Image, Space
 from test_onnx import pooled, tiny
+from tiny_clip import card_and_files
 
 BASE = "efficientnet-lite0"
 RECIPE = "size = 4\nmean = [0.0, 0.0, 0.0]\nstd = [1.0, 1.0, 1.0]\n"
@@ -136,6 +138,20 @@ def test_another_recipe_is_another_encoder(cli: Cli, tmp_path: Path, crops: Path
     varied.write_text("size = 100\n")
     assert "set size, layout and dtype" in cli("encoders", "vary", BASE, "--recipe", varied, "--as", "small").err
     assert installed.names() == ["flipped"]
+
+
+def test_what_is_made_of_an_encoder_with_words_keeps_them(tmp_path: Path) -> None:
+    card, files = card_and_files()
+    installed.install(card, files)
+    varied = tmp_path / "flip.toml"
+    varied.write_text(recipe_of("tiny-clip") + 'augment = ["flip"]\n')
+    vary("tiny-clip", str(varied), "flipped-clip")
+    made, base = registry.encoder("flipped-clip"), registry.encoder("tiny-clip")
+    assert isinstance(made, TextEncoder)
+    assert isinstance(base, TextEncoder)
+    words = made.encode_text(["red", "blue"])
+    assert words.space == made.space != base.space
+    np.testing.assert_allclose(words.vectors, base.encode_text(["red", "blue"]).vectors, atol=1e-6)
 
 
 # int8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from lookalike.images import read, walk
 from lookalike.installed import Card
 from lookalike.pipeline import embed_files, in_parallel
 from lookalike.preprocess import Recipe, prepare
-from lookalike.types import Embeddings, Image, Skipped
+from lookalike.types import Embeddings, Image, Skipped, Space
 
 Progress = Callable[[int], None]
 
@@ -89,9 +90,7 @@ def add(model: str, recipe: str, name: str, *, output: str | None = None, about:
         made="add",
         recipe=installed.parsed(prepared.to_toml()),
     )
-    _try(card, {card.model: path})
-    installed.install(card, {card.model: path})
-    return entry(name)
+    return _try_and_install(card, {card.model: path})
 
 
 def recipe_of(name: str) -> str:
@@ -103,25 +102,7 @@ def vary(base: str, recipe: str, name: str) -> Entry:
     """Install as ``name`` the model of ``base`` under another recipe, that of a TOML file: it has its own space."""
     _refuse_taken(name)
     encoder, prepared = _model_of(base), Recipe.from_toml(_text(recipe))
-    model = encoder.model()
-    before = entry(base)
-    card = Card(
-        name=name,
-        runtime="onnx",
-        model="model.onnx",
-        sha256=installed.sha256_of(model),
-        dim=encoder.space.dim,
-        output=encoder.output,
-        architecture=f"{before.architecture or base}; recipe {prepared.digest}",
-        source=f"made of {base} ({encoder.space.version})",
-        licence=before.licence,
-        good_for=before.good_for,
-        made="vary",
-        recipe=installed.parsed(prepared.to_toml()),
-    )
-    _try(card, {card.model: model})
-    installed.install(card, {card.model: model})
-    return entry(name)
+    return _install_onnx(base, encoder, name, encoder.model(), "vary", f"; recipe {prepared.digest}", prepared)
 
 
 def quantize(base: str, calibration: str, name: str, progress: Progress = lambda _: None) -> Made:
@@ -146,25 +127,9 @@ def quantize(base: str, calibration: str, name: str, progress: Progress = lambda
     model = encoder.model()
     data = model.read_bytes() if isinstance(model, Path) else model
     int8 = quantized(data, lambda number: prepare([used[number]], encoder.recipe), len(used))
-    before = entry(base)
-    card = Card(
-        name=name,
-        runtime="onnx",
-        model="model.onnx",
-        sha256=installed.sha256_of(int8),
-        dim=encoder.space.dim,
-        output=encoder.output,
-        architecture=f"{before.architecture or base}, int8",
-        source=f"made of {base} ({encoder.space.version})",
-        licence=before.licence,
-        good_for=before.good_for,
-        made="quantize",
-        recipe=installed.parsed(encoder.recipe.to_toml()),
-    )
-    _try(card, {card.model: int8})
-    installed.install(card, {card.model: int8})
+    made = _install_onnx(base, encoder, name, int8, "quantize", ", int8", encoder.recipe)
     cosine = _cosines(encoder.encode(held_back), registry.encoder(name).encode(held_back))
-    return Made(entry(name), len(used), cosine, None, skipped)
+    return Made(made, len(used), cosine, None, skipped)
 
 
 def reduce(
@@ -191,24 +156,56 @@ def reduce(
         mean, components, kept = pca(vectors, dim, whiten)
         how, count = f"PCA to {dim}{', whitened' if whiten else ''}", len(vectors)
     data = packed(mean, components)
-    before = entry(base)
     card = Card(
         name=name,
         runtime="reduced",
         model="projection.npz",
         sha256=installed.sha256_of(data),
         dim=dim,
-        architecture=f"{before.architecture or base}; {how}",
-        source=f"made of {base} ({encoder.space.version})",
-        licence=before.licence,
-        good_for=before.good_for,
         made="reduce",
         base=base,
         base_space=f"{encoder.space.version}/{encoder.space.preprocess}",
+        **_inherited(base, encoder.space, f"; {how}"),
     )
-    _try(card, {card.model: data})
-    installed.install(card, {card.model: data})
-    return Made(entry(name), count, None, kept, skipped)
+    return Made(_try_and_install(card, {card.model: data}), count, None, kept, skipped)
+
+
+def _install_onnx(
+    base: str, encoder: OnnxEncoder, name: str, model: Path | bytes, made: str, differs: str, recipe: Recipe
+) -> Entry:
+    """Install a model made of that of ``base``, with the words that the base has."""
+    words = installed.card(base).text if base in installed.names() else None
+    card = Card(
+        name=name,
+        runtime="onnx",
+        model="model.onnx",
+        sha256=installed.sha256_of(model),
+        dim=encoder.space.dim,
+        output=encoder.output,
+        made=made,
+        recipe=installed.parsed(recipe.to_toml()),
+        text=words,
+        **_inherited(base, encoder.space, differs),
+    )
+    of_words = (words.model, *words.files) if words else ()
+    return _try_and_install(card, {card.model: model, **{file: installed.home() / base / file for file in of_words}})
+
+
+def _inherited(base: str, space: Space, differs: str) -> dict[str, Any]:
+    """Return what a card takes over from the encoder that it was made of."""
+    before = entry(base)
+    return {
+        "architecture": f"{before.architecture or base}{differs}",
+        "source": f"made of {base} ({space.version})",
+        "licence": before.licence,
+        "good_for": before.good_for,
+    }
+
+
+def _try_and_install(card: Card, files: Mapping[str, Path | bytes]) -> Entry:
+    _try(card, files)
+    installed.install(card, files)
+    return entry(card.name)
 
 
 def _refuse_taken(name: str) -> None:
