@@ -110,6 +110,21 @@ def forget_registered() -> None:
 
 
 @pytest.fixture
+def crops(tmp_path: Path, shipped_photos: Path) -> Path:
+    """Forty different parts of real photos, five of each."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for path in sorted(shipped_photos.iterdir()):
+        with PIL.Image.open(path) as opened:
+            picture = opened.convert("RGB")
+        side = min(picture.size) // 2
+        for number in range(5):
+            left, top = (number % 2) * side // 2, (number // 2) * side // 3
+            picture.crop((left, top, left + side, top + side)).save(folder / f"{path.stem}-{number}.png")
+    return folder
+
+
+@pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     """Run the command in this process; the default gallery is the test's own."""
     monkeypatch.setenv("LOOKALIKE_GALLERY", str(tmp_path / "cli.gallery"))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import PIL.Image
 import pytest
 
 from conftest import Cli
@@ -36,21 +35,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "encoders"
     monkeypatch.setenv("LOOKALIKE_ENCODERS", str(place))
     return place
-
-
-@pytest.fixture
-def crops(tmp_path: Path, shipped_photos: Path) -> Path:
-    """Forty different parts of real photos."""
-    folder = tmp_path / "crops"
-    folder.mkdir()
-    for path in sorted(shipped_photos.iterdir()):
-        with PIL.Image.open(path) as opened:
-            picture = opened.convert("RGB")
-        side = min(picture.size) // 2
-        for number in range(5):
-            left, top = (number % 2) * side // 2, (number // 2) * side // 3
-            picture.crop((left, top, left + side, top + side)).save(folder / f"{path.stem}-{number}.png")
-    return folder
 
 
 @pytest.fixture
