@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Cli
 from lookalike import installed, registry
-from lookalike.apps.encoders import add, quantize, recipe_of, reduce, vary
+from lookalike.apps.encoders import add, join, quantize, recipe_of, reduce, vary
 from lookalike.apps.verify import Verified, verify
 from lookalike.encoders import efficientnet_lite as lite
 from lookalike.encoders.quantizing import quantized
@@ -341,6 +341,61 @@ def test_too_few_photos_are_no_check(tmp_path: Path) -> None:
         verify(BASE, str(tmp_path))
     with pytest.raises(InputError, match="nowhere"):
         verify(BASE, str(tmp_path / "nowhere"))
+
+
+# Joined
+
+
+def test_the_cosine_of_a_joined_encoder_is_the_weighted_mean_of_its_parts(crops: Path) -> None:
+    told = join({BASE: 3.0, "color-histogram": 1.0}, "both")
+    assert (told.dim, told.how, told.licence) == (1280 + 580, "join", "Apache-2.0")
+    images = [read(str(path)) for path in sorted(crops.iterdir())][:6]
+    cosines = [
+        (vectors := registry.encoder(name).encode(images).vectors.astype(float)) @ vectors.T
+        for name in (BASE, "color-histogram", "both")
+    ]
+    np.testing.assert_allclose(cosines[2], 0.75 * cosines[0] + 0.25 * cosines[1], atol=1e-6)
+    assert registry.encoder("both").at_least == registry.encoder(BASE).at_least
+    assert verify("both").passed
+
+
+def test_a_joined_encoder_of_another_weight_is_another_space() -> None:
+    join({BASE: 1.0, "color-histogram": 1.0}, "even")
+    join({BASE: 2.0, "color-histogram": 1.0}, "more")
+    even, more = (registry.encoder(name).space for name in ("even", "more"))
+    assert (even.version, even.preprocess) != (more.version, more.preprocess)
+
+
+def test_what_cannot_be_joined_is_told(cli: Cli) -> None:
+    with pytest.raises(ConfigError, match="at least two different encoders can be joined, got efficientnet-lite0"):
+        join({BASE: 1.0}, "both")
+    for weight in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=r"a weight is above 0, got .* for color-histogram"):
+            join({BASE: 1.0, "color-histogram": weight}, "both")
+    assert "efficientnet-lite0 is named twice" in cli("encoders", "join", BASE, BASE, "--as", "both").err
+    told = cli("encoders", "join", BASE, "color-histogram", "--weights", "1", "--as", "both")
+    assert "2 encoders need as many weights, got 1: 1" in told.err
+    told = cli("encoders", "join", BASE, "color-histogram", "--weights", "1,a", "--as", "both")
+    assert "--weights are numbers with commas between them, got '1,a'" in told.err
+    assert "no encoder named 'none'" in cli("encoders", "join", BASE, "none", "--as", "both").err
+    assert installed.names() == []
+
+
+def test_a_part_that_changed_or_damaged_parts_are_refused(model: Path, recipe: Path, home: Path) -> None:
+    add(str(model), str(recipe), "base")
+    join({"base": 1.0, "color-histogram": 1.0}, "both")
+    image = Image(np.full((8, 8, 3), 90, np.uint8), (8, 8))
+    assert registry.encoder("both").encode([image]).vectors.shape == (1, 583)
+    installed.remove("base")
+    recipe.write_text(RECIPE + 'fit = "pad"\n')
+    add(str(model), str(recipe), "base")
+    registry._installed.cache_clear()
+    with pytest.raises(ConfigError, match=r"both was made of base of .*, which now is .*; make it anew"):
+        registry.encoder("both").encode([image])
+    (home / "both" / "parts.json").write_text("{}")
+    registry._installed.cache_clear()
+    with pytest.raises(ConfigError, match="the model of encoder both is damaged"):
+        registry.encoder("both").encode([image])
 
 
 # The command

@@ -151,6 +151,21 @@ def reduce(base: str, dim: int, pictures: str | None, no_whiten: bool, name: str
 
 
 @encoders.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--weights", metavar="W,…", help="What each counts.  [default: all the same]")
+@click.option("--as", "name", metavar="NAME", required=True, help="How it is to be called.")
+@json_option
+def join(names: tuple[str, ...], weights: str | None, name: str, as_json: bool) -> None:
+    """Make an encoder that sees with several: its cosine is the weighted mean of theirs.
+
+    Colour beside shape is worth much where the view changes: join efficientnet-lite0 color-histogram.
+    """
+    from lookalike.apps.encoders import join as run
+
+    _told(run(_weighted(names, weights), name), as_json)
+
+
+@encoders.command()
 @click.argument("name")
 @click.option("--photos", metavar="FOLDER", type=click.Path(), help="Real pictures to check on, 12 at least.")
 @json_option
@@ -251,6 +266,19 @@ def export(
 
     text = read_recipe(recipe) if recipe else None
     _told(run(Request(name, source, architecture, text, size, random, licence, good_for)), as_json)
+
+
+def _weighted(names: tuple[str, ...], weights: str | None) -> dict[str, float]:
+    """Return each name with its weight; two of one name, or another number of weights, is a wrong option."""
+    if twice := next((one for one in names if names.count(one) > 1), None):
+        raise click.UsageError(f"{twice} is named twice; name each encoder once")
+    try:
+        given = [1.0] * len(names) if weights is None else [float(one) for one in weights.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"--weights are numbers with commas between them, got {weights!r}") from error
+    if len(given) != len(names):
+        raise click.UsageError(f"{len(names)} encoders need as many weights, got {len(given)}: {weights}")
+    return dict(zip(names, given, strict=True))
 
 
 def _told(entry: Entry, as_json: bool) -> None:

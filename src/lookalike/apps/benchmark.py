@@ -33,7 +33,7 @@ from lookalike.benchmarking import (
     search_seconds,
 )
 from lookalike.calibration.pairs import Floats
-from lookalike.encoders import catalog
+from lookalike.encoders import catalog, folder
 from lookalike.errors import ConfigError, InputError
 from lookalike.evaluation.gate import DEFAULT_MARGIN, checked_margin
 from lookalike.evaluation.intervals import Interval, query_weights
@@ -294,12 +294,10 @@ def _costs(name: str, encoder: Encoder, rate: float, latencies: Floats) -> Costs
 
 def _model_bytes(name: str) -> int | None:
     """Return the size of the model's files: those of the folder where it was added, else what the catalog says."""
-    folder = installed.home() / name
     if name in installed.names() and not registry.taken(name):
-        own = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        base = installed.card(name).base
-        below = 0 if base is None else _model_bytes(base)
-        return None if below is None else own + below
+        own = sum(path.stat().st_size for path in (installed.home() / name).iterdir() if path.is_file())
+        below = [_model_bytes(base) for base in folder.bases(installed.card(name))]
+        return None if None in below else own + sum(size for size in below if size is not None)
     return next((one.size for one in catalog.catalog() if one.name == name), None)
 
 

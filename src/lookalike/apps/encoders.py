@@ -1,4 +1,4 @@
-"""Add an encoder of one's own; make one smaller, in numbers (int8) or in length (PCA, cut)."""
+"""Add an encoder of one's own; make one smaller, in numbers (int8) or in length (PCA, cut); join several."""
 
 from __future__ import annotations
 
@@ -168,6 +168,33 @@ def reduce(
         **_inherited(base, encoder.space, f"; {how}"),
     )
     return Made(_try_and_install(card, {card.model: data}), count, None, kept, skipped)
+
+
+def join(weights: Mapping[str, float], name: str) -> Entry:
+    """Install as ``name`` several encoders side by side: its cosine is the mean of theirs, each by its weight.
+
+    Raise ConfigError for fewer than two, a weight that is not above 0, or a name that is taken.
+    """
+    from lookalike.encoders.joined import packed, parts_of, preprocess_of  # noqa: PLC0415
+
+    _refuse_taken(name)
+    parts = parts_of(weights)
+    data = packed(parts)
+    of = [entry(one) for one in weights]
+    card = Card(
+        name=name,
+        runtime="joined",
+        model="parts.json",
+        sha256=installed.sha256_of(data),
+        dim=sum(registry.encoder(one).space.dim for one in weights),
+        made="join",
+        base_space=preprocess_of(parts),
+        architecture=" + ".join(f"{weight:g} {one}" for one, weight in weights.items()),
+        source=f"made of {' and '.join(weights)}",
+        licence=" and ".join(dict.fromkeys(one.licence for one in of if one.licence)) or None,
+        good_for="; ".join(one.good_for for one in of if one.good_for) or None,
+    )
+    return _try_and_install(card, {card.model: data})
 
 
 def _install_onnx(

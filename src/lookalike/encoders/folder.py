@@ -36,6 +36,10 @@ def made(card: Card, file: Callable[[str, str], Path]) -> Encoder:
         from lookalike.encoders.reduced import reduced  # noqa: PLC0415 - its base is asked for
 
         return reduced(card, model, _base(card))
+    if card.runtime == "joined":
+        from lookalike.encoders.joined import Joined  # noqa: PLC0415 - its parts are asked for
+
+        return Joined(card, model)
     parts: dict[str, Any] = {
         "name": card.name,
         "version": card.sha256[:_VERSION],
@@ -53,6 +57,16 @@ def made(card: Card, file: Callable[[str, str], Path]) -> Encoder:
     from lookalike.encoders.text import WordsAndPictures  # noqa: PLC0415
 
     return WordsAndPictures(text=card.text, file=file, **parts)
+
+
+def bases(card: Card) -> tuple[str, ...]:
+    """Return the names of the encoders that one stands on; raise ConfigError where it is damaged."""
+    if card.runtime == "joined":
+        from lookalike.encoders.joined import unpacked  # noqa: PLC0415
+
+        data = installed.checked(card.name, card.model, card.sha256).read_bytes()
+        return tuple(part.encoder for part in unpacked(data, card.name))
+    return () if card.base is None else (card.base,)
 
 
 def width(name: str, runtime: str, model: Path, recipe: Recipe, output: str | None) -> int:
