@@ -25,6 +25,7 @@ from lookalike.evaluation.intervals import Interval
 from lookalike.evaluation.retrieval import MEANINGS, METRICS
 from lookalike.evaluation.verification import Curve, det_points, thinned
 from lookalike.pipeline import in_parallel
+from lookalike.plots import Axis, Plot, Series, plot, style, ticks
 from lookalike.report import picture_uri, short_name, templates
 from lookalike.tables import replacing
 from lookalike.types import LabelledPicture, Skipped, display_path
@@ -34,9 +35,6 @@ _WORST = 16
 _CAME = 6
 _ROWS = 25
 _POINTS = 200
-# Okabe and Ito's colours, which people tell apart whatever colours they see.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_DASHES = ("", "7 4", "2 3")
 _VERIFIED_MEANINGS = {
     "auc": "how often a pair of one label is closer than a pair of two; .5 is chance",
     "eer": "the rate at which as many pairs of two labels pass as pairs of one do not",
@@ -219,68 +217,34 @@ def _worst(of: LabelledSet, best: Configuration) -> list[dict[str, object]]:
 # Curves
 
 
-class _Axis(NamedTuple):
-    """What a side of a plot shows: its name, where a value lies on it (0 to 1), and which values are written."""
-
-    name: str
-    place: Callable[[float], float]
-    ticks: Sequence[float]
-
-
-class _Line(NamedTuple):
-    name: str
-    color: str
-    dash: str
-    points: str
-
-
-class _Plot(NamedTuple):
-    """A plot of 320 x 260: lines, and ticks as (place in pixels, text)."""
-
-    title: str
-    x_name: str
-    y_name: str
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    lines: list[_Line]
-
-
-_WIDTH, _HEIGHT = 320, 260
 _LEAST, _MOST = 5e-4, 0.95
 
 
-def _plots(configurations: Sequence[Configuration]) -> list[_Plot]:
-    even, rare = _Axis("", float, (0, 0.25, 0.5, 0.75, 1)), (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.9)
+def _plots(configurations: Sequence[Configuration]) -> list[Plot]:
+    even = Axis("", float, ticks((0, 0.25, 0.5, 0.75, 1)))
     false_positives, true_positives = (
         even._replace(name="false positive rate"),
         even._replace(name="true positive rate"),
     )
     recall, precision = even._replace(name="recall"), even._replace(name="precision")
-    x, y = (_Axis(f"false {kind} rate", _probit, rare) for kind in ("positive", "negative"))
+    rare = ticks((0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.9))
+    x, y = (Axis(f"false {kind} rate", _probit, rare) for kind in ("positive", "negative"))
     return [
-        _plot("ROC", false_positives, true_positives, configurations, _roc),
-        _plot("Precision and recall", recall, precision, configurations, _precision_recall),
-        _plot("DET (normal deviates)", x, y, configurations, _det),
+        plot("ROC", false_positives, true_positives, _series(configurations, _roc)),
+        plot("Precision and recall", recall, precision, _series(configurations, _precision_recall)),
+        plot("DET (normal deviates)", x, y, _series(configurations, _det)),
     ]
 
 
-def _plot(
-    title: str,
-    x: _Axis,
-    y: _Axis,
-    configurations: Sequence[Configuration],
-    points_of: Callable[[Curve], list[tuple[float, float]]],
-) -> _Plot:
-    lines = []
+def _series(
+    configurations: Sequence[Configuration], points_of: Callable[[Curve], list[tuple[float, float]]]
+) -> list[Series]:
+    found = []
     for number, one in enumerate(configurations):
         points = points_of(one.measured.curve)
         kept = [points[place] for place in thinned(len(points), _POINTS)] if points else []
-        drawn = " ".join(f"{x.place(a) * _WIDTH:.1f},{(1 - y.place(b)) * _HEIGHT:.1f}" for a, b in kept)
-        dash = _DASHES[number // len(_COLORS) % len(_DASHES)]
-        lines.append(_Line(one.name, _COLORS[number % len(_COLORS)], dash, drawn))
-    x_ticks = [(x.place(tick) * _WIDTH, f"{tick:g}") for tick in x.ticks]
-    y_ticks = [((1 - y.place(tick)) * _HEIGHT, f"{tick:g}") for tick in y.ticks]
-    return _Plot(title, x.name, y.name, x_ticks, y_ticks, lines)
+        found.append(Series(one.name, style(number), kept))
+    return found
 
 
 def _roc(curve: Curve) -> list[tuple[float, float]]:
