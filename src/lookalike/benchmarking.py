@@ -22,7 +22,8 @@ from lookalike.evaluation.judging import KEPT, Closeness, Judged, judge
 from lookalike.evaluation.retrieval import METRICS
 from lookalike.evaluation.truth import NONE, Truth
 from lookalike.evaluation.verification import RATES, Curve, curve_of
-from lookalike.protocols import FollowsCosine, Metric
+from lookalike.gallery import RERANKED
+from lookalike.protocols import FollowsCosine, Metric, Reranker
 from lookalike.types import Float32, LabelledPicture, Skipped, Space
 
 VERIFIED = ("auc", "eer", "average_precision", *(f"tpr@fpr={rate:g}" for rate in RATES))
@@ -30,6 +31,8 @@ COMPARED = ("recall@1", "map@10")
 """The figures in which configurations are compared with one another and with a baseline."""
 _SEARCHED = 64
 _FEW_LABELS = 10
+# Retrieval alone is judged.
+_NO_LEVELS = np.zeros(1, np.float32)
 # Timings differ by so much from run to run: less is no reason to prefer one.
 _FASTER = 0.9
 
@@ -107,7 +110,7 @@ def labelled_set(
             f"all {len(pictures)} pictures of {source} have the label {pictures[0].label!r}, so every answer would be "
             f"right; a benchmark needs at least two labels{_ignored(ignored)}{left_out}"
         )
-    found = LabelledSet(source, tuple(pictures), _names(source, pictures), queries, gallery, ignored, ())
+    found = LabelledSet(source, tuple(pictures), names_in(source, pictures), queries, gallery, ignored, ())
     return _checked(found, left_out)
 
 
@@ -145,7 +148,8 @@ def _ignored(count: int) -> str:
     return f" ({count} more are ignored: set their 'ignore' to 0 to use them)" if count else ""
 
 
-def _names(source: str, pictures: Sequence[LabelledPicture]) -> tuple[str, ...]:
+def names_in(source: str, pictures: Sequence[LabelledPicture]) -> tuple[str, ...]:
+    """Return the paths of pictures relative to a folder, or to the folder of a file."""
     full = os.path.abspath(os.path.expanduser(source))
     base = full if os.path.isdir(full) else os.path.dirname(full)
     return tuple(os.path.relpath(os.path.abspath(picture.path), base) for picture in pictures)
@@ -191,7 +195,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Configuration:
-    """An encoder and a metric on a set: what they are worth and cost; ``pareto`` where no other is better in all."""
+    """An encoder and a metric on a set: what they are worth and cost; ``pareto`` where no other is better in all.
+
+    ``rerank`` names what put the nearest in a new order; None: nothing.
+    """
 
     encoder: str
     metric: str
@@ -199,11 +206,17 @@ class Configuration:
     measured: Measured
     costs: Costs
     pareto: bool = False
+    rerank: str | None = None
+
+    @property
+    def way(self) -> str:
+        """The metric, and what re-ranked."""
+        return self.metric if self.rerank is None else f"{self.metric} + {self.rerank}"
 
     @property
     def name(self) -> str:
         """How it is called among others."""
-        return f"{self.encoder}, {self.metric}"
+        return f"{self.encoder}, {self.way}"
 
 
 class Compared(NamedTuple):
@@ -211,8 +224,14 @@ class Compared(NamedTuple):
 
     encoder: str
     metric: str
+    rerank: str | None
     figure: str
     difference: Difference
+
+    @property
+    def name(self) -> str:
+        """How the configuration is called."""
+        return ", ".join([self.encoder, " + ".join(filter(None, (self.metric, self.rerank)))])
 
 
 class Confusion(NamedTuple):
@@ -229,15 +248,20 @@ def evaluated(
     gallery: Float32,
     truth: Truth,
     weights: NDArray[np.float32] | None = None,
+    reranker: Reranker | None = None,
 ) -> Measured:
     """Judge (Q, D) queries against a (G, D) gallery, rows of length 1, with all figures and their intervals.
 
-    ``weights`` (Q, draws) are the draws of the intervals; made here where they are not given.
+    ``weights`` (Q, draws) are the draws of the intervals; made here where they are not given. A ``reranker`` puts the
+    nearest hundred candidates of each query in a new order: that changes retrieval, and verification, whose thresholds
+    are the metric's, stays as it is.
     """
     if weights is None:
         weights = query_weights(truth.labels)
     scan, score_of = scanned(metric, queries, gallery)
     judged = judge(scan, truth)
+    if reranker is not None:
+        judged = judged.retrieved_as(judge(_reranked(scan, reranker, queries, gallery, truth), truth, _NO_LEVELS))
     intervals = mean_intervals(np.stack([judged.values[name] for name in METRICS]), weights)
     curve = curve_of(judged.levels, judged.genuine, judged.impostor, np.ones(len(queries)))
     drawn = curve_of(judged.levels, judged.genuine, judged.impostor, weights)
@@ -259,6 +283,24 @@ def scanned(metric: Metric, queries: Float32, gallery: Float32) -> tuple[Closene
     )
 
 
+def _reranked(scan: Closeness, reranker: Reranker, queries: Float32, gallery: Float32, truth: Truth) -> Closeness:
+    """Return closeness in which the nearest candidates have a new order, and all others come after them."""
+
+    def block(first: int, last: int) -> Float32:
+        near = scan(first, last)
+        for row, query in zip(near, range(first, last), strict=True):
+            row[truth.excluded(query)] = -np.inf  # what may not answer may not help either
+            best = _nearest(row, RERANKED)
+            best = best[row[best] > -np.inf]
+            if len(best):
+                again = reranker.rerank(queries[query], gallery[best])
+                row[:] += again.min() - 1 - row[best[0]]
+                row[best] = again
+        return near
+
+    return block
+
+
 def _of_cosines(metric: Metric, cosines: Float32) -> Floats:
     """Return the scores of unit vectors with these cosines: two numbers a vector are enough to have any."""
     wide = np.clip(cosines.ravel().astype(np.float64), -1, 1)
@@ -271,12 +313,14 @@ def _verified(curve: Curve) -> list[Floats]:
     return [curve.auc(), curve.equal_error_rate(), curve.average_precision(), *rates]
 
 
-def search_seconds(metric: Metric, queries: Float32, gallery: Float32) -> Floats:
-    """Return how long it takes to find the nearest items of each of a few queries, one at a time."""
+def search_seconds(metric: Metric, queries: Float32, gallery: Float32, reranker: Reranker | None = None) -> Floats:
+    """Return how long it takes to find (and re-rank) the nearest items of each of a few queries, one at a time."""
     scan, _ = scanned(metric, queries, gallery)
 
     def search(query: int) -> None:
-        _nearest(scan(query, query + 1)[0])
+        best = _nearest(scan(query, query + 1)[0], KEPT if reranker is None else RERANKED)
+        if reranker is not None:
+            reranker.rerank(queries[query], gallery[best])
 
     return np.array([_timed(partial(search, query)) for query in range(len(queries))])
 
@@ -286,8 +330,8 @@ def sampled_queries(count: int) -> Ints:
     return np.unique(np.linspace(0, count - 1, min(count, _SEARCHED)).astype(np.int64))
 
 
-def _nearest(near: Float32) -> Ints:
-    kept = min(KEPT, len(near))
+def _nearest(near: Float32, at_most: int) -> Ints:
+    kept = min(at_most, len(near))
     best = np.argpartition(-near, kept - 1)[:kept]
     order: Ints = best[np.argsort(-near[best], kind="stable")]
     return order
@@ -332,7 +376,13 @@ def compared(configurations: Sequence[Configuration], truth: Truth) -> tuple[Com
     """Return how each configuration differs from the first one in what is compared."""
     first = configurations[0].measured.judged.values
     return tuple(
-        Compared(one.encoder, one.metric, name, paired(first[name], one.measured.judged.values[name], truth.labels))
+        Compared(
+            one.encoder,
+            one.metric,
+            one.rerank,
+            name,
+            paired(first[name], one.measured.judged.values[name], truth.labels),
+        )
         for one in configurations[1:]
         for name in COMPARED
     )

@@ -176,6 +176,9 @@ def index(
 )
 @click.option("--together", is_flag=True, help="The pictures show one thing: search once, with all of them.")
 @click.option("--exact", is_flag=True, help="Compare every item, also where there is an approximate index.")
+@click.option(
+    "--rerank", metavar="HOW", help="Put the nearest hundred in a new order: k-reciprocal or query-expansion."
+)
 @click.option("--decide", is_flag=True, help="Say of each hit whether it matches, and return only those that do.")
 @click.option(
     "--false-alarm-rate",
@@ -200,6 +203,7 @@ def search(
     text_weight: float | None,
     together: bool,
     exact: bool,
+    rerank: str | None,
     decide: bool,
     false_alarm_rate: float | None,
     gap: bool,
@@ -225,18 +229,20 @@ def search(
 
     if html:
         check_output(Path(html), ".html", ".htm")
-    if not decide and (gap or false_alarm_rate is not None):
-        raise click.UsageError("--false-alarm-rate and --gap belong to --decide")
-    if decide and together:
-        raise click.UsageError(
-            "--decide judges single pictures: thresholds are measured on those, not on the mean that --together makes"
-        )
-    if text_weight is not None and not (text or minus):
-        raise click.UsageError("--text-weight belongs to --text and --minus")
-    if decide and (text or minus):
-        raise click.UsageError("--decide judges pictures: no threshold was measured on words")
+    wrong = {
+        "--false-alarm-rate and --gap belong to --decide": not decide and (gap or false_alarm_rate is not None),
+        "--decide judges single pictures: thresholds are measured on those, not on the mean that --together makes": (
+            decide and together
+        ),
+        "--decide has an order of its own, by how far a hit is above its threshold: no --rerank": decide and rerank,
+        "--text-weight belongs to --text and --minus": text_weight is not None and not (text or minus),
+        "--decide judges pictures: no threshold was measured on words": decide and (text or minus),
+    }
+    for told, is_so in wrong.items():
+        if is_so:
+            raise click.UsageError(told)
     words = Words.parse(text, minus, 1.0 if text_weight is None else text_weight) if text or minus else None
-    request = Request(k, metric, where, parse_box(crop), exact, words)
+    request = Request(k, metric, where, parse_box(crop), exact, words, rerank)
     decided = None
     with Gallery.open(gallery, encoder=encoder, create=False) as opened:
         if decide:
@@ -391,6 +397,14 @@ def calibrate(
 )
 @click.option("--metric", metavar="NAME,…", default="cosine", show_default=True, help="With which metrics, each.")
 @click.option(
+    "--rerank", metavar="HOW,…", help="Each as it is, and re-ranked: by k-reciprocal, query-expansion, or both."
+)
+@click.option(
+    "--split",
+    metavar="HOW",
+    help="Who asks whom: references:N (N pictures a label are the gallery), half, or of a seed: half:7.",
+)
+@click.option(
     "--html", metavar="FILE", type=click.Path(), help="Write a page with tables, curves and the worst queries."
 )
 @click.option("--save", metavar="FILE", type=click.Path(), help="Keep the result in a .json file, as a baseline.")
@@ -409,6 +423,8 @@ def benchmark(
     labeled: str,
     encoder: str,
     metric: str,
+    rerank: str | None,
+    split: str | None,
     html: str | None,
     save: str | None,
     against: str | None,
@@ -427,7 +443,8 @@ def benchmark(
     from lookalike.apps.benchmark import BenchmarkRequest
     from lookalike.apps.benchmark import benchmark as run
 
-    request = BenchmarkRequest(names_of(encoder), names_of(metric), html, save, against, margin, junit)
+    reranks = names_of(rerank) if rerank else ()
+    request = BenchmarkRequest(names_of(encoder), names_of(metric), html, save, against, margin, junit, reranks, split)
     with progress("pictures") as count:
         report = run(labeled, request, count)
     for kind, output in (("report", html), ("baseline", save), ("JUnit", junit)):

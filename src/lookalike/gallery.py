@@ -29,7 +29,7 @@ from lookalike.images import read, read_bytes
 from lookalike.indexing import Indexer, Options, Progress, complete, free_id
 from lookalike.metadata import Given, checked, told_by_file
 from lookalike.pipeline import contents_of, embed, smallest_side
-from lookalike.protocols import Encoder, TextEncoder
+from lookalike.protocols import Encoder, Reranker, TextEncoder
 from lookalike.roots import Roots, root_of
 from lookalike.stores.marks import utc_now
 from lookalike.stores.sqlite import SqliteStore
@@ -37,6 +37,7 @@ from lookalike.types import (
     NO_METADATA,
     Embeddings,
     FileStamp,
+    Float32,
     Hits,
     Image,
     ImageSource,
@@ -53,6 +54,8 @@ from lookalike.words import Words
 _METRIC_SETTING = "metric"
 _SPACE_SETTING = "default_space"
 _TIE_BREAKER = "manhattan"
+RERANKED = 100
+"""So many of the nearest are put in a new order by a re-ranker."""
 _WAIT_S = 10.0
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -216,11 +219,13 @@ class Gallery:
         where: str | None = None,
         crop: Box | None = None,
         exact: bool = False,
+        rerank: str | None = None,
     ) -> Hits:
         """Return the ``k`` items nearest to a picture, or to several pictures of one thing, best first, ties by id.
 
         ``where`` filters on metadata (``'album = "cats" and year >= 2020'``); ``crop`` is (x, y, width, height) in
-        pixels of the upright picture; ``exact`` switches an approximate index off.
+        pixels of the upright picture; ``exact`` switches an approximate index off; ``rerank`` names a re-ranker
+        ("k-reciprocal", "query-expansion") that puts the nearest hundred in a new order.
 
         With an encoder that knows words, ``text`` is looked for, alone or beside the pictures, which together count 1
         where each text counts ``text_weight``; ``minus``, and words of ``text`` that begin with "-", are taken away.
@@ -232,7 +237,7 @@ class Gallery:
         if vectors is None:
             raise InputError("a search needs at least one picture, or a text; got none")
         name = " + ".join([*map(_name_of, pictures), *([words.name] if words else [])])
-        return self.search_each(vectors, k, metric=metric, where=where, exact=exact, names=[name])[0]
+        return self.search_each(vectors, k, metric=metric, where=where, exact=exact, names=[name], rerank=rerank)[0]
 
     def search_each(
         self,
@@ -243,6 +248,7 @@ class Gallery:
         where: str | None = None,
         exact: bool = False,
         names: Sequence[str] | None = None,
+        rerank: str | None = None,
     ) -> list[Hits]:
         """Return the ``k`` nearest items for each row of ``queries`` (N, dim), in order.
 
@@ -253,8 +259,12 @@ class Gallery:
             raise ConfigError(f"k is how many hits are wanted, at least 1, got {k}")
         if queries.space != self.space:
             raise SpaceMismatch(self.space, queries.space, "embed the queries with this gallery's encoder")
-        found = self._store.search(queries, k, registry.metric(metric or self.metric), where, exact=exact)
+        reranker = None if rerank is None else registry.reranker(rerank)
+        deep = k if reranker is None else max(k, RERANKED)
+        found = self._store.search(queries, deep, registry.metric(metric or self.metric), where, exact=exact)
         found = [self._ties_broken(queries[row : row + 1], hits) for row, hits in enumerate(found)]
+        if reranker is not None:
+            found = [self._reranked(queries.vectors[row], hits, reranker, k) for row, hits in enumerate(found)]
         return [replace(hits, query=name) for hits, name in zip(found, names, strict=True)] if names else found
 
     def encoder(self) -> Encoder:
@@ -431,6 +441,14 @@ class Gallery:
         blocks = np.cumsum([0, *(a.score != b.score for a, b in pairwise(hits))])
         order = np.lexsort((distances, blocks))
         return replace(hits, hits=tuple(hits.hits[row] for row in order))
+
+    def _reranked(self, query: Float32, hits: Hits, reranker: Reranker, k: int) -> Hits:
+        """Put hits in the order of a re-ranker, ties as they came, and keep ``k``."""
+        if not hits:
+            return hits
+        closeness = reranker.rerank(query, self._store.embeddings([hit.id for hit in hits], self.space).vectors)
+        order = np.argsort(-closeness, kind="stable")[:k]
+        return replace(hits, hits=tuple(replace(hits[int(row)], reranked=float(closeness[row])) for row in order))
 
     def _find(self, name: str) -> Item | None:
         try:

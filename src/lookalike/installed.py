@@ -42,8 +42,8 @@ class Card:
     """What is known of an installed encoder; ``recipe`` is TOML's table of a recipe, empty where ``base`` brings it.
 
     ``model`` is a file of the folder, ``dim`` how many numbers come out, ``made`` how it came here. A "reduced" encoder
-    stands on another one: ``base``, whose space was ``base_space`` ("version/preprocess"). A "joined" one stands on those
-    that its model file names; its ``base_space`` is what stands for their recipes. ``sizes`` are those to which vectors
+    stands on another one: ``base``, whose space was ``base_space`` ("version/preprocess"). A "joined" one stands on
+    those that its model file names; its ``base_space`` stands for their recipes. ``sizes`` are those to which vectors
     may be cut (Matryoshka).
     """
 

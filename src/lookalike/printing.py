@@ -97,11 +97,12 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_hits(hits: Hits, *, header: bool) -> None:
-    """Print a table: rank, score, id, path."""
+    """Print a table: rank, score (and what a re-ranker made of it), id, path."""
     if header:
         click.echo(f"{safe(hits.query)}:")
     for rank, hit in enumerate(hits, 1):
-        click.echo(f"{rank:4}  {hit.score:8.4f}  {safe(hit.id)}  {safe(hit.path or '-')}")
+        again = "" if hit.reranked is None else f"{hit.reranked:8.4f}  "
+        click.echo(f"{rank:4}  {hit.score:8.4f}  {again}{safe(hit.id)}  {safe(hit.path or '-')}")
     if not hits:
         click.echo("no hit")
 
@@ -141,7 +142,9 @@ def print_diagnosis(found: Diagnosis, at_most: int = 5) -> None:
 
 
 def print_robustness(found: Robustness) -> None:
-    """Print a line a change and strength: recall@1 and mean cosine of each encoder."""
+    """Print a line a change and strength: recall@1 and mean cosine of each encoder; then what to switch on."""
+    from lookalike.changing import advice
+
     names = list(found.points)
     click.echo(f"{'change':12} {'strength':>9}  " + "  ".join(f"{safe(name):>22}" for name in names))
     for row in zip(*found.points.values(), strict=True):
@@ -149,7 +152,11 @@ def print_robustness(found: Robustness) -> None:
         click.echo(f"{row[0].change:12} {row[0].strength:9g}  {cells}")
     cells = "  ".join(f"{found.different[name]:22.3f}" for name in names)
     click.echo(f"{'different':12} {'':9}  {cells}")
-    click.echo(f"recall@1 / mean cosine of {found.pictures} changed pictures; last line: of different ones, unchanged")
+    viewed = f", and {found.viewed} seen from several viewpoints" if found.viewed else ""
+    click.echo(
+        f"recall@1 / mean cosine of {found.pictures} changed pictures{viewed}; last line: of different ones, unchanged"
+    )
+    print_lines((*found.notes, *advice(found.points)))
 
 
 def print_skipped(skipped: Sequence[Skipped], at_most: int = 20) -> None:

@@ -1,9 +1,10 @@
-"""The four parts that one can replace. A plug-in need not import lookalike: having the methods is enough.
+"""The five parts that one can replace. A plug-in need not import lookalike: having the methods is enough.
 
     Encoder   pictures -> vectors          lookalike/encoders
     Metric    vectors  -> scores           lookalike/metrics
     Store     keeps items and finds them   lookalike/stores
     Policy    scores   -> decision         lookalike/policies
+    Reranker  what came, in a better order lookalike/reranking
 
 A ``PairMetric`` is the metric's sibling for what two pictures say without vectors (SSIM).
 ``TextEncoder``, ``FeatureMaps`` and ``FollowsCosine`` are optional abilities; a caller asks
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.types import Context, Decision, Embeddings, Float32, Hits, Image, Item, PairScore, Space
@@ -141,6 +143,23 @@ class Policy(Protocol):
 
     def decide(self, scores: Mapping[str, float], context: Context) -> Decision:
         """Return the verdict on a pair with these scores, by metric and in the metric's own units, and its evidence."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Puts what came for a query in a better order, from the vectors of what came."""
+
+    @property
+    def name(self) -> str:
+        """The name under which it is asked for."""
+        ...
+
+    def rerank(self, query: Float32, candidates: Float32) -> NDArray[np.float64]:
+        """Return (N,) how close candidates (N, D) are to a query (D,), higher is closer; all rows have length 1.
+
+        The candidates come best first, by the metric that found them. N may be 0.
+        """
         ...
 
 

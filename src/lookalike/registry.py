@@ -2,7 +2,7 @@
 
 To add a built-in: write its file, add one line to ``_BUILTIN``, one line to the contract test of its kind.
 A plug-in package declares an entry point in the group ``lookalike.encoders`` (or ``lookalike.metrics``,
-``lookalike.pair_metrics``). What a user added lies in a folder (:mod:`lookalike.installed`).
+``lookalike.pair_metrics``, ``lookalike.rerankers``). What a user added lies in a folder (:mod:`lookalike.installed`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from lookalike import installed
 from lookalike.errors import ConfigError, UnknownComponent
-from lookalike.protocols import Encoder, Metric, PairMetric
+from lookalike.protocols import Encoder, Metric, PairMetric, Reranker
 
 DEFAULT_ENCODER = "efficientnet-lite0"
 DEFAULT_METRIC = "cosine"
@@ -37,11 +37,15 @@ _BUILTIN: dict[str, dict[str, str]] = {
         "ssim": "lookalike.metrics.structural:Ssim",
         "ms-ssim": "lookalike.metrics.structural:MsSsim",
     },
+    "reranker": {
+        "k-reciprocal": "lookalike.reranking.k_reciprocal:KReciprocal",
+        "query-expansion": "lookalike.reranking.query_expansion:QueryExpansion",
+    },
 }
 
 
 def names(kind: str) -> list[str]:
-    """Return the known names of a kind ("encoder", "metric", "pair_metric"), sorted; nothing is imported."""
+    """Return the known names of a kind ("encoder", "metric", "reranker", …), sorted; nothing is imported."""
     return sorted({*_table(kind), *(installed.names() if kind == "encoder" else ())})
 
 
@@ -79,6 +83,11 @@ def metric(name: str) -> Metric:
 def pair_metric(name: str) -> PairMetric:
     """Return the metric of two pictures of this name."""
     return cast(PairMetric, _make("pair_metric", name))
+
+
+def reranker(name: str) -> Reranker:
+    """Return the re-ranker of this name."""
+    return cast(Reranker, _make("reranker", name))
 
 
 @cache

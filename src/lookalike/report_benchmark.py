@@ -132,7 +132,7 @@ def compared_row(one: Compared) -> tuple[str, ...]:
     found = one.difference
     low, high = (f"{end:+.3f}" for end in found.interval[1:])
     told = f"{found.interval.estimate:+.3f} ({low} {high})"
-    return f"{one.encoder}, {one.metric}", one.figure, told, str(found.won), str(found.lost)
+    return one.name, one.figure, told, str(found.won), str(found.lost)
 
 
 def _short(value: float) -> str:

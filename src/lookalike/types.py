@@ -192,12 +192,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search; ``score`` is in the metric's own units."""
+    """One answer of a search; ``score`` is in the metric's own units, ``reranked`` how close a re-ranker found it."""
 
     id: str
     path: str | None
     score: float
     metadata: Mapping[str, Any]
+    reranked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

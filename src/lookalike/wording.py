@@ -198,7 +198,7 @@ def benchmark(report: BenchmarkReport) -> list[str]:
 def _benchmark_table(
     names: Sequence[str], ran: Sequence[Configuration], row: Callable[[Configuration], Sequence[str]]
 ) -> list[str]:
-    rows = [("*" if one.pareto else "", one.encoder, one.metric, *row(one)) for one in ran]
+    rows = [("*" if one.pareto else "", one.encoder, one.way, *row(one)) for one in ran]
     return table([("", "encoder", "metric", *names), *rows], "<<<" + ">" * len(names))
 
 

@@ -30,6 +30,7 @@ class Check:
 
     encoder: str
     metric: str
+    rerank: str | None
     figure: str
     before: float
     after: float
@@ -41,6 +42,7 @@ class Check:
         return {
             "encoder": self.encoder,
             "metric": self.metric,
+            "rerank": self.rerank,
             "figure": self.figure,
             "before": self.before,
             "after": self.after,
@@ -48,11 +50,16 @@ class Check:
             "regression": self.regression,
         }
 
+    @property
+    def classname(self) -> str:
+        """What JUnit calls it: encoder, metric and re-ranker with dots between them."""
+        return ".".join(filter(None, (self.encoder, self.metric, self.rerank)))
+
     def told(self) -> str:
         """Return it in one line."""
-        found = self.difference
+        found, name = self.difference, _named(self.encoder, self.metric, self.rerank)
         return (
-            f"{self.encoder}, {self.metric}: {self.figure} {self.before:.4f} -> {self.after:.4f}, a difference of "
+            f"{name}: {self.figure} {self.before:.4f} -> {self.after:.4f}, a difference of "
             f"{found.interval.estimate:+.4f} ({found.interval.low:+.4f} to {found.interval.high:+.4f}); of "
             f"{found.queries} queries {found.lost} lost, {found.won} won"
         )
@@ -101,15 +108,20 @@ class Baseline:
     queries: tuple[str, ...]
     configurations: Sequence[Mapping[str, Any]]
 
-    def of(self, encoder: str, metric: str) -> Mapping[str, Any]:
+    def of(self, encoder: str, metric: str, rerank: str | None = None) -> Mapping[str, Any]:
         """Return what is kept of a configuration; raise ConfigError where nothing is."""
-        known = {(kept["encoder"], kept["metric"]): kept for kept in self.configurations}
-        if (encoder, metric) not in known:
-            names = "; ".join(", ".join(pair) for pair in known)
+        known = {(kept["encoder"], kept["metric"], kept.get("rerank")): kept for kept in self.configurations}
+        if (encoder, metric, rerank) not in known:
+            names = "; ".join(_named(*of) for of in known)
             raise ConfigError(
-                f"{self.file} holds nothing of {encoder}, {metric}; it holds: {names}; measure those, or {_WAY_OUT}"
+                f"{self.file} holds nothing of {_named(encoder, metric, rerank)}; it holds: {names}; measure those, or "
+                f"{_WAY_OUT}"
             )
-        return known[encoder, metric]
+        return known[encoder, metric, rerank]
+
+
+def _named(encoder: str, metric: str, rerank: str | None) -> str:
+    return f"{encoder}, {metric}" if rerank is None else f"{encoder}, {metric} + {rerank}"
 
 
 def write_baseline(
@@ -131,6 +143,7 @@ def write_baseline(
             {
                 "encoder": one.encoder,
                 "metric": one.metric,
+                "rerank": one.rerank,
                 "space": one.space.as_dict(),
                 "values": {name: _as_json(one.measured.judged.values[name]) for name in COMPARED},
             }
@@ -183,13 +196,14 @@ def check_against(
 
 
 def _compared(before: Baseline, one: Configuration, figure: str, of: LabelledSet, margin: float) -> Check:
-    old = np.array(before.of(one.encoder, one.metric)["values"][figure], np.float64)
+    old = np.array(before.of(one.encoder, one.metric, one.rerank)["values"][figure], np.float64)
     new = one.measured.judged.values[figure]
     found = gated(old, new, of.truth.labels)
     known = ~np.isnan(old - new)
     return Check(
         one.encoder,
         one.metric,
+        one.rerank,
         figure,
         float(old[known].mean()),
         float(new[known].mean()),
@@ -220,7 +234,7 @@ def _notes(
     if changed:
         notes.append(f"pictures whose file changed: {len(changed)} (the first: {changed[0]})")
     for one in configurations:
-        space = before.of(one.encoder, one.metric)["space"]
+        space = before.of(one.encoder, one.metric, one.rerank)["space"]
         if space != one.space.as_dict():
             notes.append(f"{one.encoder} is not what it was: its space was {space}, and is {one.space.as_dict()}")
     return list(dict.fromkeys(notes))
@@ -242,9 +256,7 @@ def write_junit(output: Path, gate: Gate) -> None:
         "testsuite", name="lookalike benchmark", tests=str(len(gate.checks)), failures=str(failures), errors="0"
     )
     for check in gate.checks:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=display_path(f"{check.encoder}.{check.metric}"), name=check.figure
-        )
+        case = ElementTree.SubElement(suite, "testcase", classname=display_path(check.classname), name=check.figure)
         told = display_path(check.told())
         if check.regression:
             ElementTree.SubElement(case, "failure", message=told).text = f"{told}; margin {gate.margin:g}"

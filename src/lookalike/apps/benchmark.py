@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from lookalike.benchmarking import (
     evaluated,
     is_pareto,
     labelled_set,
+    names_in,
     peak_memory,
     sampled_queries,
     search_seconds,
@@ -42,9 +44,10 @@ from lookalike.evaluation.verification import RATES, thinned
 from lookalike.images import read_bytes
 from lookalike.pairs import read_labelled
 from lookalike.pipeline import contents_of, in_parallel, reason_of, worker_count
-from lookalike.protocols import Encoder, Metric
+from lookalike.protocols import Encoder, Metric, Reranker
 from lookalike.registry import DEFAULT_ENCODER, DEFAULT_METRIC
 from lookalike.report_benchmark import View, write_report
+from lookalike.splits import Split
 from lookalike.tables import check_output
 from lookalike.types import Embeddings, Float32, LabelledPicture, Skipped
 
@@ -55,7 +58,11 @@ _POINTS = 64
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRequest:
-    """What is measured: every encoder with every metric. ``save`` and ``against`` are .json, ``junit`` is .xml."""
+    """What is measured: every encoder with every metric, as it is and with each of ``reranks``.
+
+    ``split`` says who asks whom (:class:`lookalike.splits.Split`). ``save`` and ``against`` are .json, ``junit`` is
+    .xml.
+    """
 
     encoders: tuple[str, ...] = (DEFAULT_ENCODER,)
     metrics: tuple[str, ...] = (DEFAULT_METRIC,)
@@ -64,11 +71,15 @@ class BenchmarkRequest:
     against: str | None = None
     margin: float = DEFAULT_MARGIN
     junit: str | None = None
+    reranks: tuple[str, ...] = ()
+    split: str | None = None
 
     def __post_init__(self) -> None:
+        if self.split is not None:
+            Split.parse(self.split)
         checked_margin(self.margin)
-        for kind, chosen in (("encoder", self.encoders), ("metric", self.metrics)):
-            if not chosen:
+        for kind, chosen in (("encoder", self.encoders), ("metric", self.metrics), ("reranker", self.reranks)):
+            if not chosen and kind != "reranker":
                 raise ConfigError(f"a benchmark needs at least one {kind}; known: {', '.join(registry.names(kind))}")
             if twice := next((name for name in chosen if chosen.count(name) > 1), None):
                 raise ConfigError(f"{kind} {twice!r} is named twice; name each once")
@@ -101,7 +112,13 @@ class BenchmarkReport:
         return {
             "configurations": [_configuration_as_dict(one, self.of) for one in self.configurations],
             "differences": [
-                {"encoder": one.encoder, "metric": one.metric, "figure": one.figure, **one.difference.as_dict()}
+                {
+                    "encoder": one.encoder,
+                    "metric": one.metric,
+                    "rerank": one.rerank,
+                    "figure": one.figure,
+                    **one.difference.as_dict(),
+                }
                 for one in self.differences
             ],
             "source": self.of.source,
@@ -129,18 +146,22 @@ def benchmark(
     """
     encoders = {name: registry.encoder(name) for name in request.encoders}
     metrics = {name: registry.metric(name) for name in request.metrics}
+    rerankers: dict[str | None, Reranker | None] = {None: None}
+    rerankers |= {name: registry.reranker(name) for name in request.reranks}
     before = _baseline(request)
     labelled = read_labelled(source)
     asked = [picture for picture in labelled.items if not picture.ignore]
     ignored = len(labelled.items) - len(asked)
     if not asked:
         raise InputError(f"all {ignored} pictures of {source} are ignored: set the 'ignore' of some to 0")
+    if request.split is not None:
+        asked = list(Split.parse(request.split).of(asked, names_in(source, asked)))
     labelled_set(source, asked, labelled.skipped, ignored)  # where it can tell nothing, this says so before the work
     looked = _look_at(asked, encoders, progress)
     skipped = (*labelled.skipped, *looked.skipped)
     found = labelled_set(source, looked.pictures, skipped, ignored)
     found = found.noting(_copies(found, looked.contents))
-    measured = _measured(found, looked, encoders, metrics)
+    measured = _measured(found, looked, encoders, metrics, rerankers)
     gate = None if before is None else check_against(before, found, looked.contents, measured, request.margin)
     command = _command(source, request)
     report = BenchmarkReport(found, measured, compared(measured, found.truth), _versions(), command, skipped, gate)
@@ -155,12 +176,17 @@ def _baseline(request: BenchmarkRequest) -> Baseline | None:
     before = read_baseline(request.against)
     for encoder in request.encoders:
         for metric in request.metrics:
-            before.of(encoder, metric)
+            for rerank in (None, *request.reranks):
+                before.of(encoder, metric, rerank)
     return before
 
 
 def _measured(
-    found: LabelledSet, looked: _Looked, encoders: Mapping[str, Encoder], metrics: Mapping[str, Metric]
+    found: LabelledSet,
+    looked: _Looked,
+    encoders: Mapping[str, Encoder],
+    metrics: Mapping[str, Metric],
+    rerankers: Mapping[str | None, Reranker | None],
 ) -> tuple[Configuration, ...]:
     weights = query_weights(found.truth.labels)
     timed = sampled_queries(len(found.queries))
@@ -168,12 +194,11 @@ def _measured(
     for name, encoder in encoders.items():
         queries, gallery = looked.vectors[name][found.queries], looked.vectors[name][found.gallery]
         encoding = np.array([_encoding_seconds(found.query(int(query)).path, encoder) for query in timed])
-        for of, metric in metrics.items():
-            judged = evaluated(metric, queries, gallery, found.truth, weights)
-            costs = _costs(
-                name, encoder, looked.rates[name], encoding + search_seconds(metric, queries[timed], gallery)
-            )
-            configurations.append(Configuration(name, of, encoder.space, judged, costs))
+        for (of, metric), (rerank, reranker) in product(metrics.items(), rerankers.items()):
+            judged = evaluated(metric, queries, gallery, found.truth, weights, reranker)
+            searching = search_seconds(metric, queries[timed], gallery, reranker)
+            costs = _costs(name, encoder, looked.rates[name], encoding + searching)
+            configurations.append(Configuration(name, of, encoder.space, judged, costs, rerank=rerank))
     return tuple(replace(one, pareto=is_pareto(one, configurations)) for one in configurations)
 
 
@@ -309,6 +334,7 @@ def _configuration_as_dict(one: Configuration, of: LabelledSet) -> dict[str, Any
     return {
         "encoder": one.encoder,
         "metric": one.metric,
+        "rerank": one.rerank,
         "space": one.space.as_dict(),
         **{name: number(figures[name].estimate) for name in METRICS},
         **{name: number(figures[name].estimate) for name in VERIFIED},
@@ -367,4 +393,7 @@ def _versions() -> dict[str, str]:
 
 def _command(source: str, request: BenchmarkRequest) -> str:
     parts = ["lookalike", "benchmark", source, "--encoder", ",".join(request.encoders)]
-    return shlex.join([*parts, "--metric", ",".join(request.metrics)])
+    parts += ["--metric", ",".join(request.metrics)]
+    parts += ["--rerank", ",".join(request.reranks)] if request.reranks else []
+    parts += ["--split", request.split] if request.split else []
+    return shlex.join(parts)

@@ -38,7 +38,10 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a search, whatever the query; see ``Gallery.search``. ``words`` are added to each query."""
+    """What is asked of a search, whatever the query; see ``Gallery.search``.
+
+    ``words`` are added to each query; ``rerank`` names what puts the nearest in a new order.
+    """
 
     k: int = 10
     metric: str | None = None
@@ -46,6 +49,7 @@ class Request:
     crop: Box | None = None
     exact: bool = False
     words: Words | None = None
+    rerank: str | None = None
 
 
 def search_with(
@@ -128,10 +132,17 @@ def _found(
     skipped: tuple[Skipped, ...] = (),
 ) -> SearchResult:
     found = gallery.search_each(
-        vectors, request.k, metric=request.metric, where=request.where, exact=request.exact, names=names
+        vectors,
+        request.k,
+        metric=request.metric,
+        where=request.where,
+        exact=request.exact,
+        names=names,
+        rerank=request.rerank,
     )
     return SearchResult(request.metric or gallery.metric, gallery.space, tuple(found), tuple(pictures), skipped)
 
 
 def _hit_as_dict(hit: Hit) -> dict[str, Any]:
-    return {"id": hit.id, "path": hit.path, "score": hit.score, "metadata": dict(hit.metadata)}
+    told = {"id": hit.id, "path": hit.path, "score": hit.score, "metadata": dict(hit.metadata)}
+    return told if hit.reranked is None else {**told, "reranked": hit.reranked}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,17 @@ class Judged:
     def answerable(self) -> NDArray[np.bool_]:
         """(Q,) for which queries anything is relevant."""
         return self.genuine[:, -1] > 0
+
+    def retrieved_as(self, other: Judged) -> Judged:
+        """Return the counts at thresholds of this one with what came, and how good that was, of another order."""
+        return replace(
+            self,
+            values=other.values,
+            top=other.top,
+            closeness=other.closeness,
+            expected=other.expected,
+            rank=other.rank,
+        )
 
 
 def judge(closeness: Closeness, truth: Truth, levels: Float32 | None = None) -> Judged:
