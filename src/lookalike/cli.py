@@ -642,19 +642,26 @@ def doctor(gallery: str, queries: str | None, encoder: str | None, html: str | N
 
 
 @cli.command()
-@click.argument("folder", type=click.Path())
+@click.argument("source", metavar="FOLDER|LABELED", type=click.Path())
 @click.option("--encoder", metavar="A,B", default="efficientnet-lite0", show_default=True, help="Which encoders.")
 @json_option
-def robustness(folder: str, encoder: str, as_json: bool) -> None:
+def robustness(source: str, encoder: str, angle: str | None, html: str | None, as_json: bool) -> None:
     """Show how far each change of a picture moves it: light, noise, blur, JPEG, scale, rotation, crop, occlusion.
 
-    Pictures of the folder are changed, from mildly to severely, and looked for among all of them. Encoders made with
+    Pictures of a folder are changed, from mildly to severely, and looked for among all of them. A CSV or JSONL with
+    path, label and angle adds viewpoint: pictures are looked for among one reference a label. Encoders made with
     `encoders vary` (another recipe, test-time views) stand side by side.
+@click.option(
+    "--angle", metavar="COLUMN", help="Which column of a CSV or JSONL holds the angle in degrees.  [default: angle]"
+)
+@click.option("--html", metavar="FILE", type=click.Path(), help="Write a page of curves, and what to switch on.")
     """
     from lookalike.apps.robustness import robustness as run
 
     with progress("pictures") as count:
-        found = run(folder, [name.strip() for name in encoder.split(",") if name.strip()], count)
+        found = run(source, names_of(encoder), count, angle=angle, html=html)
+    if html:
+        click.echo(f"report: {safe(html)}", err=True)
     if as_json:
         return print_json(found.as_dict())
     print_robustness(found)

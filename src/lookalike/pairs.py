@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,6 +93,23 @@ def read_labelled(source: str | os.PathLike[str]) -> Labelled:
     return labelled
 
 
+def read_angles(file: str | os.PathLike[str], column: str) -> dict[str, float]:
+    """Return for each path of a file of labelled pictures its angle in degrees, from the column of that name.
+
+    Raises InputError, naming file and line, where the column or a value lacks, is no number, or is said otherwise of
+    the same picture elsewhere.
+    """
+    path = Path(os.path.expanduser(file))
+    angles: dict[str, tuple[float, int]] = {}
+    for line, row in read_rows(path, ["path", "label", column], what="pictures with labels and angles"):
+        with at_line(path, line):
+            angle, place = _number(row, column), _place(path, row, "path")
+            before = angles.setdefault(place, (angle, line))
+            if before[0] != angle:
+                raise InputError(f"{row['path']} has another {column!r} in line {before[1]}; keep one of the two")
+    return {place: angle for place, (angle, _) in angles.items()}
+
+
 def _labelled_folder(root: str) -> Labelled:
     items, skipped = [], []
     for found in walk(root):
@@ -165,6 +183,20 @@ def _text_or_none(row: Row, column: str) -> str | None:
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{column!r} is a text, got {value!r}")
     return str(value)
+
+
+def _number(row: Row, column: str) -> float:
+    value: Any = row.get(column)
+    if value is None or value == "":
+        raise InputError(f"no value for the column {column!r}")
+    try:
+        # true is an int for Python, and no angle for anybody.
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{column!r} is a number, got {value!r}")
+    return number
 
 
 def _truth(row: Row, column: str) -> bool:

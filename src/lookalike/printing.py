@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lookalike.apps.doctor import Diagnosis
     from lookalike.apps.mark import MarkResult
-    from lookalike.apps.robustness import Robustness
+    from lookalike.changing import Robustness
     from lookalike.types import Hits, Item, Skipped
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

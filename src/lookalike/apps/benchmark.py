@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lookalike import __version__, installed, registry
+from lookalike import installed, registry
 from lookalike.apps.baseline import Baseline, Gate, check_against, read_baseline, write_baseline, write_junit
 from lookalike.benchmarking import (
     VERIFIED,
@@ -43,13 +41,14 @@ from lookalike.evaluation.retrieval import METRICS
 from lookalike.evaluation.verification import RATES, thinned
 from lookalike.images import read_bytes
 from lookalike.pairs import read_labelled
-from lookalike.pipeline import contents_of, in_parallel, reason_of, worker_count
+from lookalike.pipeline import contents_of, in_parallel, reason_of
 from lookalike.protocols import Encoder, Metric, Reranker
 from lookalike.registry import DEFAULT_ENCODER, DEFAULT_METRIC
 from lookalike.report_benchmark import View, write_report
 from lookalike.splits import Split
 from lookalike.tables import check_output
 from lookalike.types import Embeddings, Float32, LabelledPicture, Skipped
+from lookalike.versions import versions
 
 Progress = Callable[[int], None]
 
@@ -164,7 +163,7 @@ def benchmark(
     measured = _measured(found, looked, encoders, metrics, rerankers)
     gate = None if before is None else check_against(before, found, looked.contents, measured, request.margin)
     command = _command(source, request)
-    report = BenchmarkReport(found, measured, compared(measured, found.truth), _versions(), command, skipped, gate)
+    report = BenchmarkReport(found, measured, compared(measured, found.truth), versions(), command, skipped, gate)
     _write(report, request, looked.contents)
     return report
 
@@ -379,16 +378,6 @@ def _ends(interval: Interval) -> list[float | None]:
 def number(value: float) -> float | None:
     """Return the value, None where it is NaN: JSON has none."""
     return None if np.isnan(value) else value
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "lookalike": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "onnxruntime", "pillow")},
-        "system": f"{platform.system()} {platform.machine()}",
-        "workers": str(worker_count()),
-    }
 
 
 def _command(source: str, request: BenchmarkRequest) -> str:
