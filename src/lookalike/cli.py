@@ -644,6 +644,10 @@ def doctor(gallery: str, queries: str | None, encoder: str | None, html: str | N
 @cli.command()
 @click.argument("source", metavar="FOLDER|LABELED", type=click.Path())
 @click.option("--encoder", metavar="A,B", default="efficientnet-lite0", show_default=True, help="Which encoders.")
+@click.option(
+    "--angle", metavar="COLUMN", help="Which column of a CSV or JSONL holds the angle in degrees.  [default: angle]"
+)
+@click.option("--html", metavar="FILE", type=click.Path(), help="Write a page of curves, and what to switch on.")
 @json_option
 def robustness(source: str, encoder: str, angle: str | None, html: str | None, as_json: bool) -> None:
     """Show how far each change of a picture moves it: light, noise, blur, JPEG, scale, rotation, crop, occlusion.
@@ -651,10 +655,6 @@ def robustness(source: str, encoder: str, angle: str | None, html: str | None, a
     Pictures of a folder are changed, from mildly to severely, and looked for among all of them. A CSV or JSONL with
     path, label and angle adds viewpoint: pictures are looked for among one reference a label. Encoders made with
     `encoders vary` (another recipe, test-time views) stand side by side.
-@click.option(
-    "--angle", metavar="COLUMN", help="Which column of a CSV or JSONL holds the angle in degrees.  [default: angle]"
-)
-@click.option("--html", metavar="FILE", type=click.Path(), help="Write a page of curves, and what to switch on.")
     """
     from lookalike.apps.robustness import robustness as run
 
