@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from conftest import Cli
 from lookalike import doctoring
-from lookalike.apps.doctor import AT_MOST, WRONG_LABEL, Diagnosis, doctor
+from lookalike.apps.doctor import WRONG_LABEL, Diagnosis, doctor
+from lookalike.apps.gathering import AT_MOST
 from lookalike.errors import InputError
 from lookalike.gallery import Gallery
 
@@ -87,11 +88,20 @@ def test_the_effective_number_lies_between_one_and_all_whatever_the_order(count:
 
 def test_copies_and_hubs_equal_naive_loops() -> None:
     vectors, _ = world(2, 4, 6)
-    want = sorted(
-        ((i, j) for i in range(24) for j in range(i + 1, 24) if float(vectors[i] @ vectors[j]) >= 0.9),
-        key=lambda pair: -float(vectors[pair[0]] @ vectors[pair[1]]),
-    )
-    assert [(i, j) for i, j, _ in doctoring.near_copies(vectors, 0.9)] == want
+    prints, _ = world(3, 12, 2, 40)
+    vectors[5], prints[9] = vectors[3], prints[1]  # the same by the one, and by the other
+    vectors[15] = unit(vectors[14:15] + [0.25 * v for v in world(5, 1, 1)[0]])[0]  # somewhat alike by both
+    prints[15] = unit(prints[14:15] + [0.25 * v for v in world(6, 1, 1, 40)[0]])[0]
+    want = {}
+    for i in range(24):
+        for j in range(i + 1, 24):
+            cosine, look = float(vectors[i] @ vectors[j]), float(prints[i] @ prints[j])
+            if cosine >= 0.97 or look >= 0.95 or min(cosine, look) >= 0.9:
+                want[i, j] = max(cosine, look)
+    assert {(3, 5), (1, 9), (14, 15)} <= set(want)
+    found = doctoring.near_copies(vectors, prints)
+    assert [(i, j) for i, j, _ in found] == sorted(want, key=lambda pair: -want[pair])
+    assert [how for _, _, how in found] == pytest.approx(sorted(want.values(), reverse=True))
     often = [0] * 24
     for i in range(24):
         for j in sorted((j for j in range(24) if j != i), key=lambda j: -float(vectors[i] @ vectors[j]))[:10]:
@@ -185,7 +195,7 @@ def test_an_empty_or_too_large_gallery_is_refused(
         with pytest.raises(InputError, match="the gallery is empty"):
             doctor(gallery)
         gallery.index(pictures)
-        monkeypatch.setattr("lookalike.apps.doctor.AT_MOST", 35)
+        monkeypatch.setattr("lookalike.apps.gathering.AT_MOST", 35)
         with pytest.raises(InputError, match="36 items; all pairs of up to 35"):
             doctor(gallery)
     assert AT_MOST > 1000
@@ -210,7 +220,11 @@ def test_the_verb(cli: Cli, pictures: Path) -> None:
     shutil.copy(sorted(pictures.iterdir())[0] / "0.png", sorted(pictures.iterdir())[1] / "copy.png")
     assert cli("index", pictures, "--encoder", "color-histogram").code == 0
     found = cli("doctor", "--json").json
-    assert set(found) == {"findings", "items", "labels", "effective_number", "skipped"}
+    assert set(found) == {
+        "findings", "items", "labels", "effective_number", "coverage", "suggestions", "skipped"
+    }  # fmt: skip
+    assert set(found["coverage"]) == {"reach", "items", "queries"}
+    assert found["suggestions"] is None
     assert found["items"] == 37
     assert {"kind", "severity", "items", "told", "do"} == set(found["findings"][0])
     text = cli("doctor").out

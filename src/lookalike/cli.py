@@ -618,20 +618,26 @@ def import_(file: str, gallery: str, encoder: str | None, as_json: bool) -> None
 @cli.command()
 @gallery_option
 @click.option("--queries", metavar="FOLDER", type=click.Path(), help="New pictures: are they like the gallery?")
+@click.option("--suggest", metavar="N", type=click.IntRange(min=1), help="Name N items to drop, and N to add.")
 @click.option("--encoder", metavar="NAME", help="Which of the gallery's encoders.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a page: the items of each finding, and a map.")
 @json_option
-def doctor(gallery: str, queries: str | None, encoder: str | None, html: str | None, as_json: bool) -> None:
+def doctor(
+    gallery: str, queries: str | None, suggest: int | None, encoder: str | None, html: str | None, as_json: bool
+) -> None:
     """Say what is wrong with a gallery, and what to do.
 
     Copies, probable wrong labels, strangers, labels with too few or too alike references or that are not told apart,
     dark, blurred and tiny pictures, items that are everyone's neighbour, drift of new pictures. Nothing is changed.
+
+    --suggest names what others stand for, and what to add: the pictures of --queries that the gallery lacks most, or
+    the labels that need more.
     """
     from lookalike.apps.doctor import doctor as run
     from lookalike.gallery import Gallery
 
     with Gallery.open(gallery, encoder=encoder, create=False) as opened, progress("pictures") as count:
-        found = run(opened, queries, count, html)
+        found = run(opened, queries, count, html, suggest)
     if html:
         click.echo(f"report: {safe(html)}", err=True)
     if as_json:

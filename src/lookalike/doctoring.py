@@ -6,7 +6,9 @@ Pure numbers: unit vectors (N, D) and a label each in, numbers a vector out. Wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ _SHARPNESS = 20.0
 _MAD = 1.4826
 """Makes the median absolute deviation of normal numbers their standard deviation."""
 _HUB_NEIGHBOURS = 10
+_COPY_COSINE, _COPY_PRINT, _EITHER = 0.97, 0.95, 0.9
+"""Either cosine that high makes a copy, or both of them above the third: light edits of photos stay above these."""
+_BLOCK = 1024
 
 
 def label_margins(vectors: Float32, labels: Sequence[str]) -> Floats:
@@ -34,16 +39,18 @@ def label_margins(vectors: Float32, labels: Sequence[str]) -> Floats:
     or nobody else of the label: neighbours then say nothing. Directions in which pictures of one label vary are shrunk
     first (within-class covariance normalization: Hatch et al., Interspeech 2006, shrunk by half towards a sphere), each
     picture counting as much as its label is believed; then those of the tenth that fits worst whose label is denied are
-    no neighbours any more.
+    no neighbours any more. A neighbour counts for less where everything around it is close (:func:`_crowding`): else a
+    compact class draws the odd pictures of a loose one.
     """
     numbers = np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
     if len(vectors) < 2 or numbers.max() == 0:
         return np.full(len(vectors), -np.inf)
     rows = vectors.astype(np.float64)
-    first = _margins(_centred(rows), numbers, np.ones(len(rows), bool))
+    everyone = np.ones(len(rows), bool)
+    first = _margins(_centred(rows), numbers, everyone)
     belief = 1 / (1 + np.exp(np.clip(_SHARPNESS * first, -30, 30)))
     whitened = _whitened(rows, numbers, belief)
-    again = _margins(whitened, numbers, np.ones(len(rows), bool))
+    again = _margins(whitened, numbers, everyone)
     last = _margins(whitened, numbers, (again <= np.quantile(again, _TRUSTED)) | (again <= 0))
     return np.where(np.isfinite(last), last, again)  # nobody of its label may be left
 
@@ -54,17 +61,33 @@ def strangeness(vectors: Float32) -> Floats:
         return np.zeros(len(vectors))
     near = _nearest(vectors, NEIGHBOURS).mean(axis=1)
     middle = np.median(near)
-    spread = _MAD * np.median(np.abs(near - middle))
-    return np.asarray((middle - near) / max(float(spread), 1e-6))
+    return np.asarray((middle - near) / max(_deviation(near), 1e-6))
+
+
+def nearest(vectors: Float32) -> Floats:
+    """Return (N,) the cosine of each vector to its nearest other; -inf for a single one."""
+    return _nearest(vectors, 1)[:, 0] if len(vectors) > 1 else np.full(len(vectors), -np.inf)
+
+
+def nearest_of(queries: Float32, vectors: Float32) -> Floats:
+    """Return (Q,) the cosine of each query to its nearest vector."""
+    return np.concatenate([(queries[start : start + _BLOCK] @ vectors.T).max(axis=1) for start in _starts(queries)])
+
+
+def usual_reach(near: Floats) -> float:
+    """Return the cosine above which a nearest neighbour is as near as is usual: two deviations under the median."""
+    return float(np.median(near) - 2 * max(_deviation(near), 1e-6))
 
 
 def hubness(vectors: Float32) -> Ints:
     """Return (N,) for how many others each vector is among the ten nearest (k-occurrence: Radovanovic et al. 2010)."""
-    similar = vectors @ vectors.T
-    np.fill_diagonal(similar, -np.inf)
+    often = np.zeros(len(vectors), np.int64)
     count = min(_HUB_NEIGHBOURS, len(vectors) - 1)
-    nearest = np.argpartition(-similar, count - 1, axis=1)[:, :count] if count > 0 else np.empty((0, 0), np.int64)
-    return np.bincount(nearest.ravel(), minlength=len(vectors)).astype(np.int64)
+    if count > 0:
+        for _, similar in _blocks(vectors):
+            found = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+            often += np.bincount(found.ravel(), minlength=len(vectors))
+    return often
 
 
 def effective_number(vectors: Float32) -> float:
@@ -81,53 +104,187 @@ def effective_number(vectors: Float32) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def near_copies(vectors: Float32, least: float) -> list[tuple[int, int, float]]:
-    """Return (i, j, cosine), i < j, of all pairs with a cosine of ``least`` or more, nearest first."""
+def near_copies(vectors: Float32, prints: Float32) -> list[tuple[int, int, float]]:
+    """Return (i, j, how sure in [0, 1]), i < j, of all pairs that are nearly the same picture, the surest first.
+
+    ``prints`` are (N, P) what :func:`lookalike.condition.print_of` made of the pixels, zeros where there are none; an
+    encoder alone moves further for JPEG blocks in a small picture than between two things of a kind. Sure is the higher
+    of the cosines of vectors and of prints.
+    """
     found = []
-    for start in range(0, len(vectors), 1024):
-        block = vectors[start : start + 1024] @ vectors.T
-        rows, columns = np.nonzero(block >= least)
+    for start in _starts(vectors):
+        cosines = vectors[start : start + _BLOCK] @ vectors.T
+        looks = prints[start : start + _BLOCK] @ prints.T
+        rows, columns = np.nonzero(_is_copy(cosines, looks))
+        sure = np.clip(np.maximum(cosines, looks)[rows, columns], 0, 1)
         found += [
-            (start + int(i), int(j), float(block[i, j])) for i, j in zip(rows, columns, strict=True) if start + i < j
+            (start + int(i), int(j), float(how)) for i, j, how in zip(rows, columns, sure, strict=True) if start + i < j
         ]
     return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def copies_of(vector: Float32, look: Float32, vectors: Float32, prints: Float32) -> Mask:
+    """Return (N,) which pictures are nearly the same as the one with this vector (D,) and print (P,)."""
+    return _is_copy(vectors @ vector, prints @ look)
 
 
 def separable(vectors: Float32, labels: Sequence[str]) -> dict[str, float]:
     """Return for each label the share of its pictures whose nearest other picture has it; labels of two or more."""
     names = np.asarray(labels)
-    similar = vectors @ vectors.T
-    np.fill_diagonal(similar, -np.inf)
-    right = names[similar.argmax(axis=1)] == names
+    if not len(names):
+        return {}
+    right = names[np.concatenate([similar.argmax(axis=1) for _, similar in _blocks(vectors)])] == names
     known, counts = np.unique(names, return_counts=True)
     return {
         str(name): float(right[names == name].mean()) for name, count in zip(known, counts, strict=True) if count > 1
     }
 
 
+def redundant(vectors: Float32, labels: Sequence[str | None], gone: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """Return up to ``count`` (row, the row that stands for it): those whose loss is felt least, one after the other.
+
+    What is felt is the facility location, the sum over all items of the cosine to the nearest kept one of their label
+    (Krause and Golovin, Submodular Function Maximization, 2014); what is ``gone`` already is kept no more. The last
+    kept of a label is never dropped.
+    """
+    groups = _numbered(labels)
+    kept = np.ones(len(vectors), bool)
+    kept[list(gone)] = False
+    best = np.empty((len(vectors), 2), np.int64)
+    close = np.empty((len(vectors), 2))
+    _find_two(vectors, groups, kept, np.arange(len(vectors)), best, close)
+    dropped: list[tuple[int, int]] = []
+    while len(dropped) < count:
+        losses = np.full(len(vectors), np.inf)
+        losses[kept] = np.bincount(best[:, 0], close[:, 0] - close[:, 1], len(vectors))[kept]
+        row = int(np.argmin(losses))
+        if not np.isfinite(losses[row]):
+            break
+        kept[row] = False
+        touched = np.flatnonzero((best == row).any(axis=1))
+        _find_two(vectors, groups, kept, touched, best, close)
+        dropped.append((row, int(best[row, 0])))
+    return dropped
+
+
+def most_covering(candidates: Float32, vectors: Float32, allowed: Mask) -> Iterator[tuple[int, float]]:
+    """Yield (row, gain) of the allowed candidates, each time the one that adds most coverage to ``vectors`` and those
+    before it.
+
+    Coverage is the facility location of all candidates: the sum of their cosines to the nearest picture there is. It is
+    submodular, so gains only fall, and an old gain is a bound (lazy greedy: Minoux 1978).
+    """
+    covered = nearest_of(candidates, vectors)
+    gains = np.concatenate(
+        [
+            np.maximum(0, candidates[start : start + _BLOCK] @ candidates.T - covered).sum(axis=1)
+            for start in _starts(candidates)
+        ]
+    )
+    waiting = [(-float(gains[row]), int(row)) for row in np.flatnonzero(allowed)]
+    heapq.heapify(waiting)
+    while waiting:
+        _, row = heapq.heappop(waiting)
+        similar = candidates @ candidates[row]
+        gain = float(np.maximum(0, similar - covered).sum())
+        if waiting and -gain > waiting[0][0]:
+            heapq.heappush(waiting, (-gain, row))
+            continue
+        yield row, gain
+        covered = np.maximum(covered, similar)
+
+
+def _is_copy(cosines: Float32, looks: Float32) -> Mask:
+    return np.asarray(
+        (cosines >= _COPY_COSINE) | (looks >= _COPY_PRINT) | ((cosines >= _EITHER) & (looks >= _EITHER)), bool
+    )
+
+
+def _numbered(labels: Sequence[str | None]) -> Ints:
+    """Return (N,) a number a label; None is one of its own."""
+    order = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([order[label] for label in labels], np.int64)
+
+
+def _find_two(vectors: Float32, groups: Ints, kept: Mask, rows: Ints, best: Ints, close: Floats) -> None:
+    """Set for some rows the two nearest kept items of their group, the nearer first, and their cosines, else -inf."""
+    for number in np.unique(groups[rows]):
+        mine = rows[groups[rows] == number]
+        there = np.flatnonzero((groups == number) & kept)
+        for start in _starts(mine):
+            some = mine[start : start + _BLOCK]
+            similar = vectors[some].astype(np.float64) @ vectors[there].T
+            similar[some[:, None] == there[None]] = 1.0  # rounding must not make another one nearer than itself
+            padded = np.pad(similar, ((0, 0), (0, 2)), constant_values=-np.inf)
+            order = np.argsort(-padded, axis=1, kind="stable")[:, :2]
+            close[some] = np.take_along_axis(padded, order, 1)
+            best[some] = np.append(there, [len(vectors)] * 2)[order] if len(there) < 2 else there[order]
+
+
+def _starts(rows: NDArray[Any]) -> range:
+    return range(0, len(rows), _BLOCK)
+
+
+def _blocks(rows: Float32 | Floats) -> Iterator[tuple[int, Floats]]:
+    """Yield (first row, (B, N) its and the next rows' cosines to all); that to itself is -inf."""
+    for start in _starts(rows):
+        similar = rows[start : start + _BLOCK].astype(np.float64) @ rows.T
+        own = np.arange(len(similar))
+        similar[own, start + own] = -np.inf
+        yield start, similar
+
+
+def _deviation(values: Floats) -> float:
+    return float(_MAD * np.median(np.abs(values - np.median(values))))
+
+
 def _nearest(vectors: Float32, count: int) -> Floats:
     """Return (N, up to ``count``) the highest cosines to others, falling."""
-    similar = vectors.astype(np.float64) @ vectors.T
-    np.fill_diagonal(similar, -np.inf)
-    return np.asarray(-np.sort(-similar, axis=1)[:, : min(count, len(vectors) - 1)])
+    return np.concatenate([_highest(similar, min(count, len(vectors) - 1)) for _, similar in _blocks(vectors)])
+
+
+def _highest(values: Floats, count: int) -> Floats:
+    """Return (N, up to ``count``) the highest of each row, falling."""
+    if count < values.shape[1]:
+        values = -np.partition(-values, count - 1, axis=1)[:, :count]
+    return np.asarray(-np.sort(-values, axis=1))
 
 
 def _margins(rows: Floats, numbers: Ints, counted: Mask) -> Floats:
     """Return (N,) nearness of the nearest other class minus that of the own; only ``counted`` rows are neighbours."""
-    similar = rows @ rows.T
-    np.fill_diagonal(similar, -np.inf)
-    similar[:, ~counted] = -np.inf
-    nearness = np.stack([_class_nearness(similar[:, numbers == k]) for k in range(numbers.max() + 1)], axis=1)
-    index = np.arange(len(rows))
-    own = nearness[index, numbers]
-    nearness[index, numbers] = -np.inf
-    best = nearness.max(axis=1)
-    return np.where(np.isfinite(own) & np.isfinite(best), best - np.where(np.isfinite(own), own, 0), -np.inf)
+    places = [np.flatnonzero((numbers == k) & counted) for k in range(numbers.max() + 1)]
+    crowding = _crowding(rows, counted)
+    margins = np.empty(len(rows))
+    for start, similar in _blocks(rows):
+        corrected = similar - crowding / 2
+        nearness = np.stack([_class_nearness(corrected[:, place]) for place in places], axis=1)
+        index, own_class = np.arange(len(nearness)), numbers[start : start + len(nearness)]
+        own = nearness[index, own_class]
+        nearness[index, own_class] = -np.inf
+        best = nearness.max(axis=1)
+        known = np.isfinite(own) & np.isfinite(best)
+        margins[start : start + len(nearness)] = np.where(known, best - np.where(known, own, 0), -np.inf)
+    return margins
+
+
+def _crowding(rows: Floats, counted: Mask) -> Floats:
+    """Return (N,) the mean cosine to the three nearest counted others: how crowded it is around each row.
+
+    Half of it is taken off a neighbour's cosine, as cross-domain similarity local scaling does (Conneau et al., Word
+    Translation Without Parallel Data, ICLR 2018; the half of the row itself is the same for all its neighbours).
+    """
+    means = []
+    for _, similar in _blocks(rows):
+        similar[:, ~counted] = -np.inf
+        means.append(_class_nearness(similar))
+    return np.nan_to_num(np.concatenate(means), neginf=0.0)
 
 
 def _class_nearness(similar: Floats) -> Floats:
     """Return (N,) the mean of the nearest three members; -inf where there is none."""
-    ranked = -np.sort(-similar, axis=1)[:, :NEIGHBOURS]
+    if not similar.shape[1]:
+        return np.full(len(similar), -np.inf)
+    ranked = _highest(similar, NEIGHBOURS)
     there = np.isfinite(ranked)
     total = np.where(there, ranked, 0).sum(axis=1)
     count = there.sum(axis=1)

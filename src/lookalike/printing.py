@@ -135,10 +135,12 @@ def print_diagnosis(found: Diagnosis, at_most: int = 5) -> None:
         if len(one.items) > at_most:
             click.echo(f"            … and {len(one.items) - at_most} more; --json lists them all")
         click.echo(f"        → {one.do}")
-    click.echo(
-        f"{found.items} items of {found.labels} labels, as many as {found.effective_number:.0f} different ones; "
-        f"{len(found.findings)} findings"
-    )
+    if found.suggestions is not None:
+        for drop in found.suggestions.drop:
+            click.echo(f"drop    {safe(drop.path or drop.id)}: {safe(drop.why)}")
+        for add in found.suggestions.add:
+            click.echo(f"add     {safe(add.path or f'pictures of {add.label}')}: {safe(add.why)}")
+    click.echo(found.summary)
 
 
 def print_robustness(found: Robustness) -> None:

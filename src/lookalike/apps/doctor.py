@@ -11,30 +11,26 @@ from typing import Any
 import numpy as np
 
 from lookalike import doctoring
-from lookalike.errors import InputError
+from lookalike.apps.gathering import Gathered, Progress, Queries, gather, gather_queries
+from lookalike.apps.suggest import Needs, Suggestions, needs_of, suggest
+from lookalike.condition import Condition
+from lookalike.errors import ConfigError
 from lookalike.gallery import Gallery
-from lookalike.images import read, walk
-from lookalike.pipeline import embed_files, in_parallel
-from lookalike.quality import measure
 from lookalike.report_doctor import Map, Section, write_diagnosis
-from lookalike.types import Embeddings, Float32, Item, Quality, Skipped
-
-Progress = Callable[[int], None]
+from lookalike.tables import check_output
+from lookalike.types import Item, Skipped
 
 WRONG_LABEL = 0.2
 """A margin above it is a probable wrong label: with 5 % of the labels flipped most are found, and few others."""
 STRANGE = 5.0
-NEAR_COPY = 0.97
 FEWEST_REFERENCES = 3
 _SEPARABLE = 0.5
 _HUB = 5
 """In so many times as many lists of neighbours as an item is on average, it is everyone's neighbour."""
 _FEWEST_FOR_HUBS = 50
 _ALIKE = 1.5
-_DARK, _BRIGHT, _SOFT, _NOISY, _TINY = 0.08, 0.95, 3.0, 30.0, 64
+_SOFT, _NOISY, _TINY = 3.0, 30.0, 64
 _DRIFT = 2.0
-AT_MOST = 20_000
-"""So many items are looked at: all pairs are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +48,42 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which share of the items, and of the new queries, has an item at least as near as is usual.
+
+    ``reach`` is that cosine: two robust deviations under the median of the items' nearest neighbours.
+    """
+
+    reach: float
+    items: float
+    queries: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All findings, high ones first, and the numbers of the gallery."""
+    """All findings, high ones first, and the numbers of the gallery; ``coverage`` is None for a single item."""
 
     findings: tuple[Finding, ...]
     items: int
     labels: int
     effective_number: float
+    coverage: Coverage | None
+    suggestions: Suggestions | None
     skipped: tuple[Skipped, ...]
+
+    @property
+    def summary(self) -> str:
+        """The numbers of the gallery in one line."""
+        parts = [
+            f"{self.items} items of {self.labels} labels, as many as {self.effective_number:.0f} different ones",
+            f"{len(self.findings)} findings",
+        ]
+        if self.coverage is not None:
+            of = self.coverage
+            new = "" if of.queries is None else f" and {of.queries:.0%} of the new pictures"
+            told = f"{of.items:.0%} of the items{new} have an item as near as is usual (cosine {of.reach:.2f})"
+            parts.insert(1, told)
+        return "; ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -71,51 +95,67 @@ class Diagnosis:
             "items": self.items,
             "labels": self.labels,
             "effective_number": self.effective_number,
+            "coverage": self.coverage and asdict(self.coverage),
+            "suggestions": self.suggestions and self.suggestions.as_dict(),
             "skipped": [asdict(one) for one in self.skipped],
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Gathered:
-    """The items of a gallery with their vectors (N, D), labels and the quality of those whose file can be read."""
-
-    items: tuple[Item, ...]
-    vectors: Float32
-    labels: tuple[str | None, ...]
-    qualities: tuple[Quality | None, ...]
-
-    def named(self, rows: Sequence[int]) -> tuple[tuple[str, str | None], ...]:
-        return tuple((self.items[row].id, self.items[row].path) for row in rows)
-
-    @property
-    def labelled(self) -> list[int]:
-        return [row for row, label in enumerate(self.labels) if label is not None]
-
-
 def doctor(
-    gallery: Gallery, queries: str | None = None, progress: Progress = lambda _: None, html: str | None = None
+    gallery: Gallery,
+    queries: str | None = None,
+    progress: Progress = lambda _: None,
+    html: str | None = None,
+    suggestions: int | None = None,
 ) -> Diagnosis:
     """Look at all items of a gallery, and at new ``queries`` (a folder), whether they are like it.
 
-    With ``html`` a page shows the items of each finding and a map of the gallery. Nothing is changed.
+    With ``html`` a page shows the items of each finding and a map of the gallery. With ``suggestions`` so many items
+    to drop and pictures (or labels) to add are named. Nothing is changed.
 
-    Raise InputError where the gallery is empty, or has more items than can be compared in pairs.
+    Raise InputError where the gallery is empty, or has more items than can be compared in pairs, or no query can be
+    read.
     """
-    gathered, skipped = _gathered(gallery, progress)
-    findings = [finding for look in _LOOKS for finding in look(gathered)]
-    if queries is not None:
-        findings += _drift(gathered, gallery, queries)
-    order = {"high": 0, "medium": 1, "low": 2}
-    findings.sort(key=lambda one: (order[one.severity], one.kind))
-    labels = len({label for label in gathered.labels if label is not None})
-    number = doctoring.effective_number(gathered.vectors)
-    found = Diagnosis(tuple(findings), len(gathered.items), labels, number, skipped)
+    if suggestions is not None and suggestions < 1:
+        raise ConfigError(f"the number of suggestions is 1 or more, got {suggestions}")
+    if html is not None:
+        check_output(Path(html), ".html", ".htm")
+    gathered, skipped = gather(gallery, progress)
+    new, left_out = (None, ()) if queries is None else gather_queries(queries, gallery.encoder())
+    near = doctoring.nearest(gathered.vectors)
+    found = Diagnosis(
+        _sorted([*examine(gathered), *(() if new is None else _drift(gathered, new, near))]),
+        len(gathered.items),
+        len({label for label in gathered.labels if label is not None}),
+        doctoring.effective_number(gathered.vectors),
+        _coverage(gathered, new, near),
+        suggest(gathered, new, suggestions, _needs(gathered), _is_bad) if suggestions else None,
+        (*skipped, *left_out),
+    )
     if html is not None:
         _write(Path(html), found, gathered)
     return found
 
 
-def _write(output: Path, found: Diagnosis, gathered: _Gathered) -> None:
+def examine(gathered: Gathered) -> tuple[Finding, ...]:
+    """Return all findings on some items, high ones first."""
+    return _sorted([finding for look in _LOOKS for finding in look(gathered)])
+
+
+def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:
+    order = {"high": 0, "medium": 1, "low": 2}
+    return tuple(sorted(findings, key=lambda one: (order[one.severity], one.kind)))
+
+
+def _coverage(gathered: Gathered, new: Queries | None, near: doctoring.Floats) -> Coverage | None:
+    if len(near) < 2:
+        return None
+    reach = doctoring.usual_reach(near)
+    queries = None if new is None else float((doctoring.nearest_of(new.vectors, gathered.vectors) >= reach).mean())
+    return Coverage(reach, float((near >= reach).mean()), queries)
+
+
+def _write(output: Path, found: Diagnosis, gathered: Gathered) -> None:
     shown = {
         item.id: (item.path, item.path or item.id, label)
         for item, label in zip(gathered.items, gathered.labels, strict=True)
@@ -124,42 +164,28 @@ def _write(output: Path, found: Diagnosis, gathered: _Gathered) -> None:
         Section(one.kind, one.severity, one.told, one.do, tuple(shown[id_] for id_, _ in one.items))
         for one in found.findings
     ]
-    summary = (
-        f"{found.items} items of {found.labels} labels, as many as {found.effective_number:.0f} different ones; "
-        f"{len(found.findings)} findings"
-    )
+    if found.suggestions is not None:
+        sections += _suggested(found.suggestions, shown)
     whole = Map(gathered.vectors, tuple(shown.values()))
-    write_diagnosis(output, "What is wrong with this gallery", summary, sections, whole)
+    write_diagnosis(output, "What is wrong with this gallery", found.summary, sections, whole)
 
 
-def _gathered(gallery: Gallery, progress: Progress) -> tuple[_Gathered, tuple[Skipped, ...]]:
-    items = tuple(gallery.items())
-    if not items:
-        raise InputError("the gallery is empty: there is nothing to look at; lookalike index FOLDER fills it")
-    if len(items) > AT_MOST:
-        raise InputError(
-            f"the gallery has {len(items)} items; all pairs of up to {AT_MOST} are compared: look at a part of it, "
-            "indexed on its own"
-        )
-    vectors = gallery.embeddings([item.id for item in items]).vectors
-    seen = list(in_parallel(_quality_of, items))
-    progress(len(items))
-    skipped = tuple(one for one in seen if isinstance(one, Skipped))
-    qualities = tuple(None if isinstance(one, Skipped) else one for one in seen)
-    labels = tuple(str(item.metadata["label"]) if item.metadata.get("label") is not None else None for item in items)
-    return _Gathered(items, vectors, labels, qualities), skipped
+def _suggested(found: Suggestions, shown: dict[str, tuple[str | None, str, str | None]]) -> Iterator[Section]:
+    if found.drop:
+        yield Section(
+            "to drop", "suggestion", f"{len(found.drop)} items that others stand for, the least missed first",
+            "lookalike remove forgets them; the files stay",
+            tuple((*shown[one.id][:2], one.why) for one in found.drop),
+        )  # fmt: skip
+    if found.add:
+        yield Section(
+            "to add", "suggestion", f"{len(found.add)} that the gallery needs, the most needed first",
+            "lookalike index FOLDER adds pictures",
+            tuple((one.path, one.path or one.label or "", one.why) for one in found.add),
+        )  # fmt: skip
 
 
-def _quality_of(item: Item) -> Quality | Skipped | None:
-    if item.path is None:
-        return None
-    try:
-        return measure(read(item.path))
-    except InputError as error:
-        return Skipped(item.path, str(error))
-
-
-def _copies(gathered: _Gathered) -> Iterator[Finding]:
+def _copies(gathered: Gathered) -> Iterator[Finding]:
     """The same file twice, and pictures that are nearly the same."""
     by_content: dict[str, list[int]] = defaultdict(list)
     for row, item in enumerate(gathered.items):
@@ -173,27 +199,30 @@ def _copies(gathered: _Gathered) -> Iterator[Finding]:
             f"{len(extra)} items are the same file as another item",
             "keep one of each: they count twice wherever neighbours are counted",
         )  # fmt: skip
-    known = {tuple(sorted((i, j))) for rows in same for i in rows for j in rows if i < j}
+    contents = [item.content for item in gathered.items]
     near = [
-        (i, j, cosine) for i, j, cosine in doctoring.near_copies(gathered.vectors, NEAR_COPY) if (i, j) not in known
+        (i, j)
+        for i, j, _ in doctoring.near_copies(gathered.vectors, gathered.prints)
+        if contents[i] is None or contents[i] != contents[j]
     ]
     if near:
-        rows = list(dict.fromkeys(row for i, j, _ in near for row in (i, j)))
+        rows = list(dict.fromkeys(row for pair in near for row in pair))
         yield Finding(
             "near copies", "low", gathered.named(rows),
-            f"{len(near)} pairs have a cosine of {NEAR_COPY} or more, the nearest {near[0][2]:.3f}",
+            f"{len(near)} pairs are nearly the same picture, or the same thing from nearly the same side",
             "drop what adds nothing; across a training and a test set they are leaks",
         )  # fmt: skip
-    across = [(i, j) for i, j, _ in near if gathered.labels[i] != gathered.labels[j]]
+    near += [(rows[0], row) for rows in same for row in rows[1:]]
+    across = [(i, j) for i, j in near if gathered.labels[i] != gathered.labels[j]]
     if across:
         yield Finding(
             "copies under two labels", "high", gathered.named(list(dict.fromkeys(r for pair in across for r in pair))),
-            f"{len(across)} pairs of near copies have different labels",
+            f"{len(across)} pairs of copies have different labels",
             "one of the two labels is wrong, or the labels overlap",
         )  # fmt: skip
 
 
-def _wrong_labels(gathered: _Gathered) -> Iterator[Finding]:
+def _wrong_labels(gathered: Gathered) -> Iterator[Finding]:
     """Labels that the neighbours deny."""
     rows = gathered.labelled
     if len(rows) < 2:
@@ -208,7 +237,7 @@ def _wrong_labels(gathered: _Gathered) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _strangers(gathered: _Gathered) -> Iterator[Finding]:
+def _strangers(gathered: Gathered) -> Iterator[Finding]:
     """Items that are like nothing else here."""
     strange = doctoring.strangeness(gathered.vectors)
     order = [int(row) for row in np.argsort(-strange, kind="stable") if strange[row] > STRANGE]
@@ -221,13 +250,9 @@ def _strangers(gathered: _Gathered) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _classes(gathered: _Gathered) -> Iterator[Finding]:
+def _classes(gathered: Gathered) -> Iterator[Finding]:
     """Labels with too few or too alike references, and labels that cannot be told apart."""
-    rows = gathered.labelled
-    labels = [str(gathered.labels[row]) for row in rows]
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, label in zip(rows, labels, strict=True):
-        members[label].append(row)
+    members = _members(gathered)
     few = {label: found for label, found in members.items() if len(found) < FEWEST_REFERENCES}
     if few:
         yield Finding(
@@ -235,11 +260,7 @@ def _classes(gathered: _Gathered) -> Iterator[Finding]:
             f"{len(few)} labels have fewer than {FEWEST_REFERENCES} items: {_some(few)}",
             f"add pictures: {FEWEST_REFERENCES} or more a label, from other days, lights and sides",
         )  # fmt: skip
-    alike = [
-        label
-        for label, found in members.items()
-        if len(found) >= FEWEST_REFERENCES and doctoring.effective_number(gathered.vectors[found]) < _ALIKE
-    ]
+    alike = _alike(gathered, members)
     if alike:
         yield Finding(
             "labels whose references are alike", "low",
@@ -247,7 +268,7 @@ def _classes(gathered: _Gathered) -> Iterator[Finding]:
             f"the items of {len(alike)} labels count as fewer than {_ALIKE} different ones: {_some(alike)}",
             "add pictures that differ, from other sides and in other light",
         )  # fmt: skip
-    mixed = {} if len(members) < 2 else doctoring.separable(gathered.vectors[rows], labels)
+    mixed = _told_apart(gathered)
     bad = sorted((share, label) for label, share in mixed.items() if share < _SEPARABLE)
     if bad:
         yield Finding(
@@ -259,14 +280,51 @@ def _classes(gathered: _Gathered) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _bad_pictures(gathered: _Gathered) -> Iterator[Finding]:
-    """Dark, bright, blurred, noisy and tiny pictures."""
-    for kind, is_bad in _FAULTS.items():
-        rows = [
-            row
-            for row, (item, quality) in enumerate(zip(gathered.items, gathered.qualities, strict=True))
-            if quality is not None and is_bad(item, quality)
-        ]
+def _members(gathered: Gathered) -> dict[str, list[int]]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for row in gathered.labelled:
+        members[str(gathered.labels[row])].append(row)
+    return members
+
+
+def _alike(gathered: Gathered, members: dict[str, list[int]]) -> list[str]:
+    return [
+        label
+        for label, found in members.items()
+        if len(found) >= FEWEST_REFERENCES and doctoring.effective_number(gathered.vectors[found]) < _ALIKE
+    ]
+
+
+def _told_apart(gathered: Gathered) -> dict[str, float]:
+    rows = gathered.labelled
+    labels = [str(gathered.labels[row]) for row in rows]
+    return doctoring.separable(gathered.vectors[rows], labels) if len(set(labels)) > 1 else {}
+
+
+def _needs(gathered: Gathered) -> Needs:
+    alike = set(_alike(gathered, _members(gathered)))
+    return needs_of(gathered, FEWEST_REFERENCES, _told_apart(gathered), alike, _SEPARABLE)
+
+
+def _unlabelled(gathered: Gathered) -> Iterator[Finding]:
+    """Items whose label nobody gave: nothing is said of it."""
+    rows = [row for row, label in enumerate(gathered.labels) if label is None]
+    if rows:
+        yield Finding(
+            "items without a label", "low", gathered.named(rows),
+            f"{len(rows)} of {len(gathered.items)} items have no label: nothing is said of labels there",
+            "give the metadata 'label': a folder a label, a sidecar, or --set label=…",
+        )  # fmt: skip
+
+
+def _bad_pictures(gathered: Gathered) -> Iterator[Finding]:
+    """Dark, overexposed, blurred, noisy and tiny pictures."""
+    bad: dict[str, list[int]] = {
+        kind: [row for row, one in enumerate(gathered.conditions) if one is not None and is_bad(one)]
+        for kind, is_bad in _FAULTS.items()
+    }
+    bad["tiny"] = [row for row, item in enumerate(gathered.items) if _shorter(item) < _TINY]
+    for kind, rows in bad.items():
         if rows:
             yield Finding(
                 f"{kind} pictures", "medium", gathered.named(rows),
@@ -275,16 +333,23 @@ def _bad_pictures(gathered: _Gathered) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-_FAULTS: dict[str, Callable[[Item, Quality], bool]] = {
-    "dark": lambda _item, quality: quality.brightness < _DARK,
-    "overexposed": lambda _item, quality: quality.brightness > _BRIGHT,
-    "blurred": lambda _item, quality: quality.blur > _SOFT,
-    "noisy": lambda _item, quality: quality.noise > _NOISY,
-    "tiny": lambda item, _quality: min(item.width or _TINY, item.height or _TINY) < _TINY,
+_FAULTS: dict[str, Callable[[Condition], bool]] = {
+    "dark": lambda one: one.exposure == "dark",
+    "overexposed": lambda one: one.exposure == "overexposed",
+    "blurred": lambda one: one.quality.blur > _SOFT,
+    "noisy": lambda one: one.quality.noise > _NOISY,
 }
 
 
-def _hubs(gathered: _Gathered) -> Iterator[Finding]:
+def _is_bad(condition: Condition) -> bool:
+    return condition.shorter < _TINY or any(is_bad(condition) for is_bad in _FAULTS.values())
+
+
+def _shorter(item: Item) -> int:
+    return min(item.width or _TINY, item.height or _TINY)
+
+
+def _hubs(gathered: Gathered) -> Iterator[Finding]:
     """Items that are everyone's neighbour."""
     count = len(gathered.items)
     if count < _FEWEST_FOR_HUBS:
@@ -300,22 +365,18 @@ def _hubs(gathered: _Gathered) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _drift(gathered: _Gathered, gallery: Gallery, folder: str) -> Iterator[Finding]:
+def _drift(gathered: Gathered, queries: Queries, usual: doctoring.Floats) -> Iterator[Finding]:
     """New queries that are less like the gallery than its own items are like one another."""
-    paths = [one.path for one in walk(folder) if not isinstance(one, Skipped)]
-    found = [one[1] for one in embed_files(paths, gallery.encoder()) if not isinstance(one, Skipped)]
-    if not found:
-        raise InputError(f"no picture in {folder} could be read")
-    queries = Embeddings.concatenate(found).vectors
-    own = gathered.vectors @ gathered.vectors.T
-    np.fill_diagonal(own, -np.inf)
-    usual, new = own.max(axis=1), (queries @ gathered.vectors.T).max(axis=1)
+    if len(usual) < 2:
+        return
+    new = doctoring.nearest_of(queries.vectors, gathered.vectors)
     moved = float((np.median(usual) - np.median(new)) / max(1e-6, np.median(np.abs(usual - np.median(usual)))))
     if moved > _DRIFT:
         yield Finding(
             "drift", "high", (),
-            f"the {len(queries)} pictures in {folder} are {moved:.1f} deviations further from the gallery than its "
-            f"items are from one another (median nearest cosine {np.median(new):.2f} against {np.median(usual):.2f})",
+            f"the {len(queries.paths)} pictures in {queries.folder} are {moved:.1f} deviations further from the "
+            f"gallery than its items are from one another (median nearest cosine {np.median(new):.2f} against "
+            f"{np.median(usual):.2f})",
             "index pictures of this kind, and calibrate anew",
         )  # fmt: skip
 
@@ -325,11 +386,12 @@ def _some(names: Sequence[str] | dict[str, Any] | Counter[str]) -> str:
     return ", ".join(first) + (", …" if len(names) > len(first) else "")
 
 
-_LOOKS: tuple[Callable[[_Gathered], Iterator[Finding]], ...] = (
+_LOOKS: tuple[Callable[[Gathered], Iterator[Finding]], ...] = (
     _copies,
     _wrong_labels,
     _strangers,
     _classes,
+    _unlabelled,
     _bad_pictures,
     _hubs,
 )
