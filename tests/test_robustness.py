@@ -282,7 +282,10 @@ def test_a_file_with_angles_adds_the_viewpoint(cli: Cli, turned: Path) -> None:
 
 
 @pytest.mark.usefixtures("lightness")
-def test_rows_as_jsonl_and_a_broken_picture_are_taken_as_they_are(turned: Path) -> None:
+def test_rows_come_as_jsonl_and_a_broken_picture_is_told_also_where_the_lot_left_it_out(
+    turned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "AT_MOST", 11)
     rows = [
         {"path": f"{label}-{angle}.png", "label": label, "angle": angle}
         for label in range(4)
@@ -290,7 +293,8 @@ def test_rows_as_jsonl_and_a_broken_picture_are_taken_as_they_are(turned: Path) 
     ]
     file = turned.parent / "views.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (turned.parent / "3-110.png").write_bytes(b"no picture")
+    left_out = rows[np.random.default_rng(0).permutation(12)[-1]]
+    (turned.parent / str(left_out["path"])).write_bytes(b"no picture")
     found = robustness(str(file), ["a", "b"])
     assert (found.pictures, found.viewed, len(found.skipped)) == (11, 11, 1)
     assert found.points["a"] == found.points["b"]
