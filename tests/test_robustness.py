@@ -312,7 +312,7 @@ def test_rows_come_as_jsonl_and_a_broken_picture_is_told_also_where_the_lot_left
         ("path,label,angle\n0-50.png,a,1\n1-50.png,a,2\n", None, "1 label: there is nothing else to take it for"),
         ("path,label,angle\n0-50.png,a,1\n1-50.png,b,2\n", None, "each label of .* has one picture"),
         ("path,label,angle\n0-50.png,a,1\n1-50.png,b,2\n1-110.png,b,3\n", None, "3 pictures in .* are too few"),
-        ("path,label,angle\n0-50.png,a,1\n", "turn", "has no column 'turn'"),
+        ("path,label,angle\n0-50.png,a,1\n", "turn", "has no column 'turn'; .*: --angle names another"),
     ],
 )
 def test_angles_that_tell_nothing_are_refused_with_clear_words(

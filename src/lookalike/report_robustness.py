@@ -108,7 +108,7 @@ def _gain(first: Sequence[Point], other: Sequence[Point]) -> str:
     if other is first:
         return ""
     gain, error = gained(first, other)
-    return f"{gain:+.3f} ± {error:.3f}"
+    return f"{gain:+.3f} ± {error:.3f}".replace("0.", ".")
 
 
 def _by_change(found: Robustness, best: Mapping[str, Best]) -> list[list[_Cell]]:
@@ -126,7 +126,7 @@ def _by_change(found: Robustness, best: Mapping[str, Best]) -> list[list[_Cell]]
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
+    return f"{value:.3f}".replace("0.", ".", 1)
 
 
 # Curves

@@ -141,7 +141,10 @@ def _asked(source: str, angle: str | None) -> _Asked:
 
 
 def _asked_of_file(file: str, column: str) -> _Asked:
-    angles = read_angles(file, column)
+    try:
+        angles = read_angles(file, column)
+    except InputError as error:
+        raise InputError(f"{error}; degrees are taken from the column {column!r}: --angle names another") from error
     labelled = read_labelled(file)
     views = [_View(one.path, one.label, angles[one.path]) for one in labelled.items if not one.ignore]
     _checked_views(file, views)  # where they can tell nothing, this says so before the work
