@@ -20,6 +20,8 @@ NAMES = (
     "decisions",
     "encoders",
     "evaluation",
+    "results",
+    "viewpoint",
     "robustness",
 )
 

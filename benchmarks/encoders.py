@@ -116,13 +116,13 @@ def _make(sscd: Path | None) -> dict[str, tuple[float, float]]:
 
 def _found(name: str, which: str) -> Found:
     say(f"{which}, {name}")
-    rows = _rows(which)
+    rows = rows_of(which)
     paths = [str(SHARED / which / row["path"]) for row in rows]
-    vectors = _embedded(name, tuple(paths))
+    vectors = embedded(name, tuple(paths))
     rows = [row for row, path in zip(rows, paths, strict=True) if path in vectors]
     matrix = np.concatenate([vectors[path].vectors for path in paths if path in vectors]).astype(np.float64)
     labels = np.array([row["label"] for row in rows])
-    relevant, counts = _relevance(which, rows, labels)
+    relevant, counts = relevance(which, rows, labels)
     scores = matrix @ matrix.T
     asked = np.flatnonzero((relevant & counts).any(axis=1))
     first, precision = [], []
@@ -138,19 +138,21 @@ def _found(name: str, which: str) -> Found:
 
 
 @cache
-def _embedded(name: str, paths: tuple[str, ...]) -> dict[str, Embeddings]:
+def embedded(name: str, paths: tuple[str, ...]) -> dict[str, Embeddings]:
+    """Return the vectors of the pictures that can be read, by path; each encoder sees a set once."""
     encoder = registry.encoder(name)
     if isinstance(encoder, Reduced):
-        return {path: encoder.project(one) for path, one in _embedded(installed.card(name).base or "", paths).items()}
+        return {path: encoder.project(one) for path, one in embedded(installed.card(name).base or "", paths).items()}
     return dict(one for one in embed_files(paths, encoder) if not isinstance(one, Skipped))
 
 
-def _rows(which: str) -> list[dict[str, str]]:
+def rows_of(which: str) -> list[dict[str, str]]:
+    """Return the ground truth of a set."""
     with (SHARED / which / "groundtruth.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def _relevance(which: str, rows: Sequence[Mapping[str, str]], labels: NDArray[np.str_]) -> tuple[Mask, Mask]:
+def relevance(which: str, rows: Sequence[Mapping[str, str]], labels: NDArray[np.str_]) -> tuple[Mask, Mask]:
     """Return (N, N): what is relevant to each, and what counts at all among its hits."""
     relevant = labels[:, None] == labels[None]
     counts = ~np.eye(len(rows), dtype=bool)
