@@ -1,4 +1,4 @@
-"""Viewpoint: what recipes, test-time views, colour beside shape and re-ranking add where things are seen from elsewhere.
+"""Viewpoint: what recipes, test-time views, colour beside shape and re-ranking add where things are seen anew.
 
 - *coil100*: one reference view an object, all other views ask; each of the angles is the reference once.
 - *scene_pairs*: every picture among all others, without other scenes of its family.
