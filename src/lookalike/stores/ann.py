@@ -65,6 +65,22 @@ def nearest_by_manhattan(queries: Float32, gallery: Float32, k: int) -> tuple[Fl
     return distances, rows
 
 
+def nearest_of_each(vectors: Float32, k: int) -> tuple[Keys, Float32]:
+    """Return for each of (N, D) unit vectors the (N, k) rows nearest by cosine, itself among them, and the cosines.
+
+    Approximate, by an index in memory over 8-bit vectors that probes as many lists as its trials need.
+    """
+    faiss = _faiss("the nearest of so many pictures")
+    keys = np.arange(len(vectors), dtype=np.int64)
+    rng = np.random.default_rng(0)
+    index = _trained(faiss, vectors, rng)
+    index.add_with_ids(vectors, keys)
+    probes, _ = _tuned(index, vectors, keys, rng)
+    params = faiss.SearchParametersIVF(nprobe=max(probes.values()))
+    cosines, rows = index.search(vectors, k, params=params)
+    return rows, cosines
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AnnIndex:
     """Proposes candidates. ``probes`` and ``recall`` are as measured when it was built, by k."""

@@ -1,0 +1,190 @@
+"""Edited copies among photos: precision and recall of the links found, edit by edit, and what each stage costs.
+
+A folder is built from photos and a seed (``benchmarks.edited_copies``): every original, a copy of it by each edit, and
+other photos. Links are counted in pairs: *recall* is the share of the pairs of an original with one of its copies that
+are linked, *precision* the share of the linked pairs that show the same original; where a collage's filler shows in
+both, neither counts. The photos are every second one of ``imagenet_photos``: those at odd places, since thresholds were
+chosen on those at even ones (``--tuning`` takes these).
+
+*impostors*: the highest scores of pairs of other sets that are no copies, and how many were linked. Of ``scene_pairs``,
+photos of the same scene, ``near`` must link none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.edited_copies import EDITS, HARD, Copy, build
+from benchmarks.harness import Report, Target, parser, say
+from benchmarks.photos import SHARED, photo_files
+from lookalike import registry
+from lookalike.copies.cascade import DECODED_SIDE, Found, Source, find_links
+from lookalike.copies.hashing import fingerprint
+from lookalike.copies.links import Kind, Level, Picture
+from lookalike.images import read
+
+_PHOTOS, _QUICK = 60, 6
+_FILLERS = 40
+_IMPOSTORS = ("scene_pairs", "coil100", "grocery", "chest_xray", "bccd", "deeppcb", "parking", "clothing")
+_AT_MOST = 150
+
+Finder = Callable[[Sequence[Path], "Clock"], set[frozenset[int]]]
+"""Finds pairs of places in a list of files; a peer is one more of these."""
+
+
+@dataclass
+class Clock:
+    """How many seconds each stage took."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+def main() -> None:
+    arguments = parser(__doc__, "duplicates")
+    arguments.add_argument("--photos", type=int, default=_PHOTOS, help=f"how many originals ({_PHOTOS})")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--tuning", action="store_true", help="take the photos that thresholds were chosen on")
+    options = arguments.parse_args()
+    report = Report("Duplicates: edited copies among photos", ("numpy", "opencv-python-headless", "simplejpeg"))
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as scratch:
+        photos = _QUICK if options.quick else options.photos
+        _edited(report, Path(scratch), photos, options.seed, tuning=options.tuning)
+    _impostors(report, 20 if options.quick else _AT_MOST)
+    report.print()
+
+
+def _edited(report: Report, folder: Path, photos: int, seed: int, *, tuning: bool) -> None:
+    originals, fillers, others = _chosen(photos, tuning=tuning)
+    copies = build(folder, originals, fillers, seed)
+    files = [copy.path for copy in copies] + others
+    say(f"{len(files)} files: {len(originals)} originals, {len(EDITS)} copies of each, {len(others)} others")
+    clock = Clock()
+    found = search(files, clock)
+    pairs = {frozenset((link.a, link.b)) for link in found.links}
+    near = {frozenset((link.a, link.b)) for link in found.links if link.kind is not Kind.EDITED}
+    _recall_table(report, copies, pairs, near)
+    wrong = _wrong(copies, pairs)
+    precision = 1 - len(wrong) / max(len(pairs), 1)
+    report.text(f"{len(pairs)} pairs linked, {len(wrong)} of them wrong; tested: {dict(found.tested)}")
+    for a, b in wrong[:5]:
+        report.text(f"wrong: {files[a].name} and {files[b].name}")
+    report.target(Target("precision of all linked pairs", precision, 0.999))
+    _recall_targets(report, copies, pairs)
+    _costs(report, clock, len(files), "edited")
+
+
+def _chosen(photos: int, *, tuning: bool) -> tuple[list[Path], list[Path], list[Path]]:
+    """Return originals, fillers of collages, and other photos; an original is none of the others."""
+    every = [path for path in photo_files() if path.parent.parent.name == "imagenet_photos"] or photo_files()
+    ours, rest = every[1 - tuning :: 2], every[int(tuning) :: 2]
+    fillers = rest[:_FILLERS] if photos + _FILLERS > len(ours) else ours[photos : photos + _FILLERS]
+    if photos > len(ours):
+        ours, fillers = every[:photos], every[photos:][:_FILLERS]
+    chosen = set(ours[:photos]) | set(fillers)
+    return ours[:photos], fillers, [path for path in ours if path not in chosen]
+
+
+def search(files: Sequence[Path], clock: Clock, level: Level = Level.EDITED) -> Found:
+    """Return what the cascade finds among files, in one thread."""
+    encoder = registry.encoder(registry.DEFAULT_ENCODER)
+    side = DECODED_SIDE if level is Level.EDITED else 128
+    pictures, vectors = [], []
+    for path in files:
+        with clock.stage("read and decode"):
+            data = path.read_bytes()
+            image = read(data, at_least=side)
+            sha256 = hashlib.sha256(data).hexdigest()
+        with clock.stage("hash"):
+            pictures.append(Picture(sha256, image.size, fingerprint(image.pixels)))
+        if level is Level.EDITED:
+            with clock.stage("embed"):
+                vectors.append(encoder.encode([image]).vectors)
+    source = Source(
+        lambda row: read(files[row], at_least=DECODED_SIDE).pixels,
+        lambda row: hashlib.sha256(read(files[row]).pixels.tobytes()).hexdigest(),
+    )
+    with clock.stage("candidates and verification"):
+        return find_links(pictures, source, np.vstack(vectors) if vectors else None, level=level)
+
+
+def _sources(copies: Sequence[Copy]) -> Callable[[int], int]:
+    return lambda place: copies[place].original if place < len(copies) else -1 - place
+
+
+def _wrong(copies: Sequence[Copy], pairs: set[frozenset[int]]) -> list[tuple[int, int]]:
+    """Return the linked pairs of two originals; of two collages, which may share a filler, nothing is said."""
+    source = _sources(copies)
+    wrong = []
+    for a, b in sorted(tuple(sorted(pair)) for pair in pairs):
+        both = [copies[place].edit for place in (a, b) if place < len(copies)]
+        if source(a) != source(b) and both != ["collage"] * 2:
+            wrong.append((a, b))
+    return wrong
+
+
+def _linked_by_edit(copies: Sequence[Copy], pairs: set[frozenset[int]]) -> dict[str, list[bool]]:
+    originals = {copy.original: place for place, copy in enumerate(copies) if not copy.edit}
+    linked: dict[str, list[bool]] = defaultdict(list)
+    for place, copy in enumerate(copies):
+        if copy.edit:
+            linked[copy.edit].append(frozenset((originals[copy.original], place)) in pairs)
+    return linked
+
+
+def _recall_table(
+    report: Report, copies: Sequence[Copy], pairs: set[frozenset[int]], near: set[frozenset[int]]
+) -> None:
+    linked, by_near = _linked_by_edit(copies, pairs), _linked_by_edit(copies, near)
+    rows = [(edit, f"{np.mean(by_near[edit]):.3f}", f"{np.mean(of_edit):.3f}") for edit, of_edit in linked.items()]
+    report.section("Recall of original and copy, by edit")
+    report.table(("edit", "near", "edited"), rows)
+
+
+def _recall_targets(report: Report, copies: Sequence[Copy], pairs: set[frozenset[int]]) -> None:
+    linked = _linked_by_edit(copies, pairs)
+    easy = [one for edit, of_edit in linked.items() if edit not in HARD for one in of_edit]
+    report.target(Target("recall over all edits but the three hard ones", float(np.mean(easy)), 0.97))
+    for edit in HARD:
+        report.target(Target(f"recall: {edit}", float(np.mean(linked[edit])), 0.6))
+
+
+def _costs(report: Report, clock: Clock, files: int, what: str) -> None:
+    report.section(f"CPU, milliseconds a picture of {files}, one thread: {what}")
+    rows = [(stage, f"{1000 * seconds / files:.2f}") for stage, seconds in clock.seconds.items()]
+    report.table(("stage", "ms"), [*rows, ("all", f"{1000 * sum(clock.seconds.values()) / files:.2f}")])
+
+
+def _impostors(report: Report, at_most: int) -> None:
+    rows = []
+    for name in _IMPOSTORS:
+        files = sorted(p for p in (SHARED / name).rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        files = files if name in {"scene_pairs", "coil100"} else files[:: max(1, len(files) // at_most)]
+        if not files:
+            report.text(f"{name} is not at hand and was left out.")
+            continue
+        say(name)
+        found = search(files[:at_most], Clock())
+        kinds = [sum(link.kind is kind for link in found.links) for kind in Kind]
+        shown = [f"{files[link.a].name} {files[link.b].name} ({link.kind})" for link in found.links]
+        rows.append((name, str(min(len(files), at_most)), *map(str, kinds), "; ".join(shown[:6])))
+    report.section("Pairs linked in sets of pictures that are no copies of one another (some are)")
+    report.table(("set", "pictures", *Kind, "such as"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+"""From pictures to links, cheapest test first.
+
+    exact     the same bytes
+    pixels    the same size and a near hash, then the same pixels: only these are decoded whole
+    near      a near hash, upright or turned; then the whole pictures agree to the pixel
+    edited    near by embedding, or a quarter or the inside of one hashes as the other; then local features tell how the
+              one lies on the other, and there they agree
+
+Flat pictures, whose hash says nothing, are compared by bytes and pixels only. Pictures are taken in an order of their
+own (``Picture.order``), so that links depend neither on paths nor on the order of files.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import combinations
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.copies import candidates, hashing, local_features
+from lookalike.copies.links import Kind, Level, Link, Picture, geometry_in_words, turn_in_words
+from lookalike.copies.local_features import Features
+from lookalike.copies.nearness import nearness, small_luma
+from lookalike.errors import ConfigError, InputError
+from lookalike.types import Float32
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Pair: TypeAlias = tuple[int, int]
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+DECODED_SIDE = 256
+"""How many pixels a side the decode that ``Source.pixels`` gives must keep at least, where the picture has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a test passes.
+
+    ``hash_bits``, ``turned_bits``, ``part_bits``: in how many of 256 bits hashes may differ, upright, turned, and of a
+    part; ``near_agreement`` and ``near_motion`` (pixels of 192): :class:`nearness.Nearness`; ``cosine``: from which on
+    embeddings make candidates; ``edited_score``: :attr:`local_features.Geometry.score`.
+    """
+
+    hash_bits: int = 31
+    turned_bits: int = 15
+    part_bits: int = 15
+    near_agreement: float = 0.8
+    near_motion: float = 0.25
+    cosine: float = 0.45
+    edited_score: float = 0.7
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the thresholds as a JSON object."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the cascade gets pixels from, by row; both raise InputError for a picture that cannot be read any more.
+
+    ``pixels``: (H, W, 3) uint8, a decode that keeps ``DECODED_SIDE``. ``content``: what two pictures have in common
+    only if all their pixels are the same, such as the sha256 of a full decode.
+    """
+
+    pixels: Callable[[int], Pixels]
+    content: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What people said of pairs of contents (sha256): pairs in ``different`` are never linked, in ``same`` always."""
+
+    different: frozenset[frozenset[str]] = frozenset()
+    same: frozenset[frozenset[str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found, by row.
+
+    ``flat``: rows whose hash says nothing; ``crowded``: rows of which so many hash alike that they were compared with
+    the first of them only; ``unread``: rows that could not be read again, and why; ``tested``: on how many pairs each
+    test was made.
+    """
+
+    links: tuple[Link, ...]
+    flat: tuple[int, ...] = ()
+    crowded: tuple[int, ...] = ()
+    unread: Mapping[int, str] = field(default_factory=dict)
+    tested: Mapping[str, int] = field(default_factory=dict)
+
+
+def find_links(
+    pictures: Sequence[Picture],
+    source: Source,
+    vectors: Float32 | None = None,
+    *,
+    level: Level = Level.EDITED,
+    thresholds: Thresholds = Thresholds(),
+    verdicts: Verdicts = Verdicts(),
+    progress: Progress | None = None,
+) -> Found:
+    """Return what links ``pictures``, up to ``level``.
+
+    ``vectors`` (N, D) are unit rows, one a picture, which the level ``edited`` needs. Each pair is linked once, by the
+    first test that it passes. Files with the same bytes are linked to the first of them, which stands for all of them
+    in all further tests.
+    """
+    if level is Level.EDITED and (vectors is None or len(vectors) != len(pictures)):
+        raise ConfigError(f"the level edited needs a vector for each of {len(pictures)} pictures")
+    run = _Run(pictures, source, thresholds, verdicts, progress)
+    run.same_bytes()
+    run.same_pixels_and_near(near=level is not Level.EXACT)
+    if level is Level.EDITED and vectors is not None:
+        run.edited(vectors)
+    run.as_people_said()
+    return run.found()
+
+
+class _Run:
+    """One search, in which rows are places in ``Picture.order``; ``found`` translates them back."""
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        source: Source,
+        thresholds: Thresholds,
+        verdicts: Verdicts,
+        progress: Progress | None,
+    ) -> None:
+        self._given = sorted(range(len(pictures)), key=lambda row: pictures[row].order)
+        self._pictures = [pictures[row] for row in self._given]
+        self._thresholds, self._verdicts = thresholds, verdicts
+        self._progress = progress or (lambda stage, done, total: None)
+        self._links: dict[Pair, Link] = {}
+        self._refused: set[Pair] = set()
+        self._unread: dict[int, str] = {}
+        self._crowded: set[int] = set()
+        self._tested: dict[str, int] = defaultdict(int)
+        self._single: list[int] = []
+        self._contents = _Cache(lambda row: source.content(self._given[row]), lambda _: 64)
+        self._small = _Cache(lambda row: small_luma(source.pixels(self._given[row])), lambda small: small.nbytes)
+        self._features: _Cache[Features] = _Cache(
+            lambda row: local_features.extract(source.pixels(self._given[row])), lambda features: features.nbytes
+        )
+
+    def found(self) -> Found:
+        rows = self._given
+        links = sorted(self._links.values(), key=lambda link: (link.a, link.b))
+        return Found(
+            tuple(_renamed(link, rows) for link in links),
+            tuple(sorted(rows[row] for row, picture in enumerate(self._pictures) if picture.fingerprint.flat)),
+            tuple(sorted(rows[row] for row in self._crowded)),
+            {rows[row]: reason for row, reason in sorted(self._unread.items())},
+            dict(self._tested),
+        )
+
+    # The tests
+
+    def same_bytes(self) -> None:
+        firsts: dict[str, int] = {}
+        for row, picture in enumerate(self._pictures):
+            first = firsts.setdefault(picture.sha256, row)
+            if first == row:
+                self._single.append(row)
+            else:
+                self._link(Link(first, row, Kind.EXACT, {"test": "bytes", "change": "none"}))
+
+    def same_pixels_and_near(self, *, near: bool) -> None:
+        detailed = [row for row in self._single if not self._pictures[row].fingerprint.flat]
+        upright, turned = self._near_hashes(detailed, near=near)
+        for a, b in self._flat_of_one_size():
+            self._same_pixels(a, b, None)
+        total = len(upright) + len(turned)
+        for done, (a, b, turn, bits) in enumerate([*upright, *turned]):
+            self._progress("near", done, total)
+            if (a, b) in self._links:
+                continue
+            if turn == 0 and self._same_pixels(a, b, bits):
+                continue
+            if near:
+                self._near(a, b, turn, bits)
+
+    def edited(self, vectors: Float32) -> None:
+        by_single = np.ascontiguousarray(vectors[[self._given[row] for row in self._single]])
+        for a, b in self._parts():
+            self._edited(a, b, None, "part")
+        listed = candidates.nearest(by_single, self._thresholds.cosine)
+        going = list(range(len(self._single)))
+        for window in listed.windows():
+            going = [place for place in going if self._any_linked(place, listed, window)]
+            if not going:
+                return
+        for place in going:
+            self._go_on(by_single, place, listed)
+
+    def as_people_said(self) -> None:
+        by_content = defaultdict(list)
+        for row in self._single:
+            by_content[self._pictures[row].sha256].append(row)
+        for pair in self._verdicts.same:
+            rows = sorted(row for content in pair for row in by_content.get(content, ()))
+            for a, b in combinations(rows, 2):
+                if (a, b) not in self._links:
+                    self._link(Link(a, b, Kind.EDITED, {"test": "marked same", "change": "unknown"}))
+
+    # Pairs to test
+
+    def _near_hashes(
+        self, rows: list[int], *, near: bool
+    ) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]]:
+        """Return (a, b, turn, bits) of pairs upright and turned, a before b: b is a after the turn."""
+        every = _stacked(self._pictures[row].fingerprint.hashes for row in rows)
+        limits = self._thresholds
+        found = hashing.pairs_within(every[:, 0], limits.hash_bits if near else _SAME_PIXELS_BITS)
+        self._crowded.update(rows[place] for place in found.full)
+        upright = [(rows[a], rows[b], 0, bits) for a, b, bits in found]
+        turned: dict[Pair, tuple[int, int]] = {}
+        for turn in range(1, len(hashing.TURNS)) if near else ():
+            for a, b, bits in hashing.pairs_across(every[:, turn], every[:, 0], limits.turned_bits):
+                if a < b and bits < turned.get((rows[a], rows[b]), (0, hashing.BITS))[1]:
+                    turned[rows[a], rows[b]] = (turn, bits)
+        return upright, [(a, b, *how) for (a, b), how in sorted(turned.items())]
+
+    def _flat_of_one_size(self) -> Iterator[Pair]:
+        """Yield each flat picture with the first of its size and pixels, as far as told by now."""
+        of_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for row in self._single:
+            if self._pictures[row].fingerprint.flat:
+                of_size[self._pictures[row].size].append(row)
+        for rows in of_size.values():
+            firsts: dict[str, int] = {}
+            for row in rows if len(rows) > 1 else ():
+                content = self._read(self._contents, row)
+                if content is not None and firsts.setdefault(content, row) != row:
+                    yield firsts[content], row
+
+    def _parts(self) -> list[Pair]:
+        """Return pairs of which a part of the one hashes as the whole of the other."""
+        rows = [row for row in self._single if not self._pictures[row].fingerprint.flat]
+        wholes = _stacked(self._pictures[row].fingerprint.hashes[:1] for row in rows)[:, 0]
+        parts = [
+            (row, hashes)
+            for row in self._single
+            for hashes, quality in zip(
+                self._pictures[row].fingerprint.parts, self._pictures[row].fingerprint.part_quality, strict=True
+            )
+            if quality >= hashing.FEWEST_DETAILS
+        ]
+        if not parts:
+            return []
+        found = hashing.pairs_across(np.stack([hashes for _, hashes in parts]), wholes, self._thresholds.part_bits)
+        pairs = {_ordered(parts[part][0], rows[whole]) for part, whole, _ in found}
+        return sorted((a, b) for a, b in pairs if a != b)
+
+    def _any_linked(self, place: int, listed: candidates.Nearest, window: slice) -> bool:
+        """Test a picture against some of its nearest; tell whether one of them is linked to it."""
+        rows, cosines = listed.rows[place, window], listed.cosines[place, window]
+        near = [(self._single[other], float(cosine)) for other, cosine in zip(rows, cosines, strict=True) if other >= 0]
+        return self._test_each(self._single[place], near) > 0
+
+    def _go_on(self, vectors: Float32, place: int, listed: candidates.Nearest) -> None:
+        """Test a picture, all of whose list led to copies, against the rest, until copies become rare."""
+        rest = candidates.beyond(vectors, place, listed.rows[place][listed.rows[place] >= 0], self._thresholds.cosine)
+        for start in range(0, len(rest), _AT_ONCE):
+            near = [(self._single[other], cosine) for other, cosine in rest[start : start + _AT_ONCE]]
+            if not self._test_each(self._single[place], near):
+                return
+
+    def _test_each(self, row: int, near: Iterable[tuple[int, float]]) -> int:
+        linked = 0
+        for other, cosine in near:
+            pair = _ordered(row, other)
+            self._edited(*pair, cosine, "embedding")
+            linked += pair in self._links
+        return linked
+
+    # One pair
+
+    def _same_pixels(self, a: int, b: int, bits: int | None) -> bool:
+        if self._pictures[a].size != self._pictures[b].size or (bits or 0) > _SAME_PIXELS_BITS:
+            return False
+        self._tested["pixels"] += 1
+        contents = [self._read(self._contents, row) for row in (a, b)]
+        if None in contents or contents[0] != contents[1]:
+            return False
+        hamming = {} if bits is None else {"hamming": bits}
+        self._link(Link(a, b, Kind.PIXELS, {"test": "pixels", "change": "none", **hamming}))
+        return True
+
+    def _near(self, a: int, b: int, turn: int, bits: int) -> None:
+        self._tested["near"] += 1
+        first, second = (self._read(self._small, row) for row in (a, b))
+        if first is None or second is None:
+            return
+        near = nearness(first, second, turn)
+        if near.agreement < self._thresholds.near_agreement or near.motion > self._thresholds.near_motion:
+            return
+        sizes = self._pictures[a].size, self._pictures[b].size
+        evidence = {
+            "test": "hash",
+            "change": turn_in_words(turn, *sizes),
+            "hamming": bits,
+            "turn": hashing.TURNS[turn],
+            "agreement": round(near.agreement, 3),
+            "motion": round(near.motion, 3),
+        }
+        scale = (sizes[1][0] * sizes[1][1] / (sizes[0][0] * sizes[0][1])) ** 0.5
+        self._link(Link(a, b, Kind.NEAR, evidence, scale=scale))
+
+    def _edited(self, a: int, b: int, cosine: float | None, candidate: str) -> None:
+        pair = (a, b)
+        if pair in self._links or pair in self._refused or any(self._pictures[r].fingerprint.flat for r in pair):
+            return
+        self._refused.add(pair)
+        self._tested["geometry"] += 1
+        first, second = (self._read(self._features, row) for row in pair)
+        if first is None or second is None:
+            return
+        found = local_features.compare(first, second)
+        if found is None or found.score < self._thresholds.edited_score:
+            return
+        self._refused.discard(pair)
+        scale = found.scale * self._enlarged(b, second) / self._enlarged(a, first)
+        evidence = {
+            "test": "geometry",
+            "change": geometry_in_words(found, scale),
+            "candidate": candidate,
+            **({} if cosine is None else {"cosine": round(cosine, 3)}),
+            "matched": found.matched,
+            "inliers": found.inliers,
+            "overlap": [round(found.overlap_a, 3), round(found.overlap_b, 3)],
+            "scale": round(scale, 3),
+            "rotation": round(found.rotation_degrees, 1),
+            "flipped": found.mirrored,
+            "agreement": round(found.agreement, 3),
+            "score": round(found.score, 3),
+        }
+        self._link(Link(a, b, Kind.EDITED, evidence, found.overlap_a, found.overlap_b, scale))
+
+    def _enlarged(self, row: int, features: Features) -> float:
+        """Return by how much the file's picture is larger than the decode the features are of."""
+        return float(max(self._pictures[row].size) / (max(features.grey.shape) * features.reduction))
+
+    def _link(self, link: Link) -> None:
+        contents = frozenset(self._pictures[row].sha256 for row in (link.a, link.b))
+        if contents not in self._verdicts.different:
+            self._links[link.a, link.b] = link
+
+    def _read(self, cache: _Cache[Value], row: int) -> Value | None:
+        """Return what is kept or made of a picture; None, and a note of it, where it cannot be read any more."""
+        if row in self._unread:
+            return None
+        try:
+            return cache.get(row)
+        except InputError as error:
+            self._unread[row] = str(error)
+            return None
+
+
+_SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exactly by the pixels themselves
+_AT_ONCE = 64
+_KEPT_BYTES = 256 << 20
+
+
+def _stacked(hashes: Iterable[hashing.Words]) -> hashing.Words:
+    every = list(hashes)
+    return np.stack(every) if every else np.empty((0, len(hashing.TURNS), 4), np.uint64)
+
+
+def _ordered(a: int, b: int) -> Pair:
+    return (a, b) if a < b else (b, a)
+
+
+def _renamed(link: Link, rows: Sequence[int]) -> Link:
+    return Link(rows[link.a], rows[link.b], link.kind, link.evidence, link.shown_of_a, link.shown_of_b, link.scale)
+
+
+Value = TypeVar("Value")
+
+
+class _Cache(Generic[Value]):
+    """Makes values by row, and keeps the last used ones, up to ``_KEPT_BYTES``."""
+
+    def __init__(self, make: Callable[[int], Value], size: Callable[[Value], int]) -> None:
+        self._make, self._size = make, size
+        self._kept: OrderedDict[int, Value] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, row: int) -> Value:
+        if row in self._kept:
+            self._kept.move_to_end(row)
+            return self._kept[row]
+        value = self._kept[row] = self._make(row)
+        self._bytes += self._size(value)
+        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= self._size(oldest)
+        return value

@@ -1,0 +1,348 @@
+"""Local features: what two pictures have in common, how the one lies on the other, and whether it is the same shot.
+
+    features      SIFT (Lowe 2004), RootSIFT (Arandjelović, Zisserman 2012), at most ``SIDE`` pixels on the longer side
+    mirror        the descriptors of the mirrored picture are those of the picture with their bins in another order
+    matches       each other's nearest, and clearly nearer than the second nearest
+    geometry      every match proposes a similarity by its own scale and angle; the best are refined by least squares.
+                  No draw is random: the same features give the same answer
+    chance        the number of false alarms of AC-RANSAC (Moisan, Stival 2004), as its negative logarithm
+    agreement     the correlation of small windows after the one picture was laid on the other: another photo of the
+                  same scene has as many inliers as a copy, but no part of it agrees to the pixel
+
+The only module that knows OpenCV.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.copies.agreement import Agreement, agreement
+from lookalike.errors import MissingDependency
+from lookalike.types import Float32
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Matrix: TypeAlias = NDArray[np.float64]
+
+SIDE = 256
+"""The longer side, in pixels, at which features are found; smaller pictures are enlarged to it, at most twice."""
+MOST_FEATURES = 400
+
+_CONTRAST = 0.02  # half of Lowe's: a copy may have lost half of its contrast
+_RATIO = 0.85  # of the distances to the nearest and second nearest
+_FEWEST = 5
+_HYPOTHESES = 6
+_TOLERANCES = (14.0, 8.0, 5.0, 3.5, 3.0, 3.0)  # pixels at SIDE: a hypothesis from one match is rough
+_AFFINE_FROM = 10
+_CLEARLY_MORE = 1.15
+_LARGEST_SCALE = 6.0
+_MOST_STRETCHED = 1.6
+
+_SMALLEST = 8
+_NOTABLY = 1.2
+_SOFT = 1.2
+
+# The score: copies with few inliers have few because they are small or blurred; another photo, because it is another.
+_FEW, _MANY = 10.0, 50.0
+_DISCOUNT_FEW, _DISCOUNT = 0.17, 0.1
+_SHARED = 0.8
+_STRETCHED = 1.03
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Up to ``MOST_FEATURES`` local features of a picture.
+
+    ``points`` is (n, 2) float32, x and y in pixels of ``grey``; ``scales`` (n,) and ``angles`` (n,) in radians;
+    ``descriptors`` (n, 128) uint8; ``grey`` (h, w) uint8. ``reduction`` is how many pixels of the given picture are one
+    of ``grey``.
+    """
+
+    points: Float32
+    scales: Float32
+    angles: Float32
+    descriptors: NDArray[np.uint8]
+    grey: Pixels
+    reduction: float
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that this takes, in bytes."""
+        return self.points.nbytes + 2 * self.scales.nbytes + self.descriptors.nbytes + self.grey.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """How picture b lies on picture a.
+
+    ``matched`` features, of which ``inliers`` follow the geometry. ``overlap_a`` and ``overlap_b`` are the shares of
+    the areas that the other picture shows too. ``scale`` is the size of b's content relative to a's,
+    ``rotation_degrees`` counter-clockwise as seen, from a to b, after the mirroring if ``mirrored``. ``matrix`` (2, 3)
+    takes points of a to points of b, in pixels of the pictures as given; ``stretch`` is 1 where it keeps proportions.
+    ``significance`` is -log10 of the number of such geometries that chance would give. ``agreement``
+    (:class:`Agreement`) is how well the two agree where they overlap, over ``blocks`` blocks.
+    """
+
+    matched: int
+    inliers: int
+    overlap_a: float
+    overlap_b: float
+    scale: float
+    rotation_degrees: float
+    mirrored: bool
+    matrix: Matrix
+    stretch: float
+    significance: float
+    agreement: float
+    blocks: int
+
+    @property
+    def score(self) -> float:
+        """Return what a threshold is set on: the agreement, less where a copy would have left more inliers, where
+        sides are stretched, and where neither picture lies within the other.
+        """
+        few = min(1.0, max(0.0, (_MANY - self.significance) / (_MANY - _FEW)))
+        stretched = self.stretch > _STRETCHED
+        astray = max(self.overlap_a, self.overlap_b) < _SHARED
+        return self.agreement - _DISCOUNT_FEW * few - _DISCOUNT * (stretched + astray)
+
+
+def _opencv() -> Any:
+    try:
+        import cv2  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise MissingDependency("the search for edited copies", "dedupe") from error
+    return cv2
+
+
+@functools.cache
+def _sift() -> Any:
+    return _opencv().SIFT_create(MOST_FEATURES, contrastThreshold=_CONTRAST)
+
+
+def extract(pixels: Pixels) -> Features:
+    """Return the local features of (H, W, 3) uint8 pixels. Raises MissingDependency without OpenCV."""
+    cv2 = _opencv()
+    grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    longest = max(grey.shape)
+    size = min(SIDE, 2 * longest)
+    if size != longest:
+        height, width = (max(1, round(size * side / longest)) for side in grey.shape)
+        how = cv2.INTER_AREA if size < longest else cv2.INTER_CUBIC
+        grey = cv2.resize(grey, (width, height), interpolation=how)
+    found, raw = _sift().detectAndCompute(grey, None)
+    found, raw = found[:MOST_FEATURES], raw[:MOST_FEATURES] if raw is not None else np.empty((0, 128), np.float32)
+    points = np.array([point.pt for point in found], np.float32).reshape(-1, 2)
+    scales = np.array([point.size for point in found], np.float32)
+    angles = np.radians(np.array([point.angle for point in found], np.float32))
+    return Features(points, scales, angles, _root(raw), grey, longest / size)
+
+
+def _root(raw: Float32) -> NDArray[np.uint8]:
+    """Return RootSIFT in 8 bits: the dot product of two then is the Hellinger kernel of the histograms."""
+    shares = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
+    rooted: NDArray[np.uint8] = np.rint(np.minimum(shares * 512, 255)).astype(np.uint8)
+    return rooted
+
+
+# 4 x 4 cells of 8 directions: mirrored across the feature's own direction, the rows come in reverse, and so do the
+# directions but for the first.
+_MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, (-np.arange(8)) % 8].ravel()
+
+
+def _unit(descriptors: NDArray[np.uint8]) -> Float32:
+    wide = descriptors.astype(np.float32)
+    unit: Float32 = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-9)
+    return unit
+
+
+def compare(a: Features, b: Features) -> Geometry | None:
+    """Return how b lies on a, or None where nothing speaks for it; the picture and its mirror are both tried."""
+    if min(len(a), len(b)) < _FEWEST:
+        return None
+    first, second = _unit(a.descriptors), _unit(b.descriptors)
+    found = [_aligned(a, b, first, second, mirrored) for mirrored in (False, True)]
+    return max((one for one in found if one is not None), key=lambda one: one.significance, default=None)
+
+
+def _aligned(a: Features, b: Features, first: Float32, second: Float32, mirrored: bool) -> Geometry | None:
+    """Mirrored, a is taken as it looks in a mirror (x -> w - 1 - x)."""
+    rows, columns = _matches(first[:, _MIRRORED] if mirrored else first, second)
+    if len(rows) < _FEWEST:
+        return None
+    points, angles = a.points[rows], a.angles[rows]
+    if mirrored:
+        points = np.stack([a.grey.shape[1] - 1 - points[:, 0], points[:, 1]], axis=1)
+        angles = math.pi - angles
+    matrix, inside = _similarity(
+        points, b.points[columns], b.scales[columns] / a.scales[rows], b.angles[columns] - angles
+    )
+    if matrix is None:
+        return None
+    count = _distinct(points[inside], b.points[columns][inside])
+    if count < _FEWEST:
+        return None
+    if mirrored:
+        matrix = np.vstack([matrix, (0, 0, 1)]) @ np.array([(-1, 0, a.grey.shape[1] - 1), (0, 1, 0), (0, 0, 1.0)])
+        matrix = matrix[:2]
+    area = b.grey.shape[0] * b.grey.shape[1]
+    significance = _significance(len(rows), count, math.pi * _TOLERANCES[-1] ** 2 / area)
+    return _geometry(a, b, matrix, len(rows), count, mirrored, significance)
+
+
+def _matches(first: Float32, second: Float32) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows of ``first`` and of ``second`` that are each other's nearest, clearly before the second nearest."""
+    alike = first @ second.T
+    nearest = alike.argmax(axis=1)
+    rows = np.arange(len(first))
+    mutual = alike.argmax(axis=0)[nearest] == rows
+    rows = rows[mutual]
+    columns = nearest[mutual]
+    best = alike[rows, columns]
+    others = alike[rows]
+    others[np.arange(len(rows)), columns] = -1
+    second_best = others.max(axis=1)
+    clear = (1 - best) < _RATIO**2 * (1 - second_best)  # |x - y|^2 = 2 - 2 xy
+    return rows[clear], columns[clear]
+
+
+def _similarity(
+    points: Float32, others: Float32, scales: Float32, turns: Float32
+) -> tuple[Matrix | None, NDArray[np.bool_]]:
+    """Return the (2, 3) map from (n, 2) ``points`` to ``others`` that most matches follow, and which do."""
+    x, y = _complex(points), _complex(others)
+    factors = scales * np.exp(1j * turns)
+    plausible = (scales > 1 / _LARGEST_SCALE) & (scales < _LARGEST_SCALE)
+    moves = y - factors * x
+    # residual[h, i]: how far hypothesis h takes point i from its match
+    residual = np.abs(factors[:, None] * x[None] + moves[:, None] - y[None])
+    support = np.where(plausible, (residual < _TOLERANCES[0]).sum(axis=1), 0)
+    best: tuple[int, Matrix | None, NDArray[np.bool_]] = (0, None, np.zeros(len(x), bool))
+    for h in np.argsort(-support, kind="stable")[:_HYPOTHESES]:
+        if support[h] < max(3, best[0]):
+            break
+        matrix, inside = _refined(points, others, residual[h] < _TOLERANCES[0])
+        if matrix is not None and inside.sum() > best[0]:
+            best = (int(inside.sum()), matrix, inside)
+    return best[1], best[2]
+
+
+def _refined(points: Float32, others: Float32, inside: NDArray[np.bool_]) -> tuple[Matrix | None, NDArray[np.bool_]]:
+    """Return the similarity that the matches lead to, or the affine map where clearly more of them follow it."""
+    alike, followers = _fitted(_similarity_fit, points, others, inside)
+    if alike is not None and followers.sum() >= _AFFINE_FROM:
+        stretched, more = _fitted(_affine_fit, points, others, followers)
+        if stretched is not None and more.sum() > _CLEARLY_MORE * followers.sum():
+            alike, followers = stretched, more
+    if alike is None or not _plausible(alike):
+        return None, followers
+    return alike, followers
+
+
+def _fitted(
+    fit: Callable[[Float32, Float32], Matrix], points: Float32, others: Float32, inside: NDArray[np.bool_]
+) -> tuple[Matrix | None, NDArray[np.bool_]]:
+    matrix = None
+    for tolerance in _TOLERANCES[1:]:
+        if inside.sum() < 3:
+            return None, inside
+        matrix = fit(points[inside], others[inside])
+        inside = np.hypot(*(points @ matrix[:, :2].T + matrix[:, 2] - others).T) < tolerance
+    return matrix, inside
+
+
+def _plausible(matrix: Matrix) -> bool:
+    """Tell whether a map is one that editing makes: no collapse, hardly sheared, sides stretched by little."""
+    big, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    return bool(
+        small > 1 / _LARGEST_SCALE
+        and big < _LARGEST_SCALE
+        and big / small < _MOST_STRETCHED
+        and np.linalg.det(matrix[:, :2]) > 0
+    )
+
+
+def _complex(points: Float32) -> NDArray[np.complex128]:
+    return points[:, 0].astype(np.float64) + 1j * points[:, 1]
+
+
+def _similarity_fit(points: Float32, others: Float32) -> Matrix:
+    x, y = _complex(points), _complex(others)
+    middle, target = x.mean(), y.mean()
+    spread = float((np.abs(x - middle) ** 2).sum())
+    factor = ((y - target) * np.conj(x - middle)).sum() / max(spread, 1e-9)
+    move = target - factor * middle
+    return np.array([(factor.real, -factor.imag, move.real), (factor.imag, factor.real, move.imag)])
+
+
+def _affine_fit(points: Float32, others: Float32) -> Matrix:
+    rows = np.column_stack([points, np.ones(len(points))]).astype(np.float64)
+    solved: Matrix = np.asarray(np.linalg.lstsq(rows, others.astype(np.float64), rcond=None)[0].T, np.float64)
+    return solved
+
+
+def _distinct(points: Float32, others: Float32) -> int:
+    """Count matches at places of their own: several features of one spot are one witness."""
+    return min(len(np.unique(np.rint(p / 4).astype(np.int64), axis=0)) for p in (points, others))
+
+
+def _significance(n: int, k: int, share: float) -> float:
+    """Return -log10 of the expected number of similarities that k of n random matches would follow."""
+    if k <= 2:
+        return 0.0
+    logs = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + math.log(n * k * (k - 1) / 2)
+    return max(0.0, -(logs + (k - 2) * math.log(share)) / math.log(10))
+
+
+def _geometry(
+    a: Features, b: Features, matrix: Matrix, matched: int, inliers: int, mirrored: bool, significance: float
+) -> Geometry:
+    agreed, overlap_a, overlap_b = _agreement(a.grey, b.grey, matrix)
+    linear = matrix[:, :2] @ np.diag([-1.0 if mirrored else 1.0, 1.0])
+    big, small = np.linalg.svd(linear, compute_uv=False)
+    given = matrix.copy()
+    given *= b.reduction
+    given[:, :2] /= a.reduction
+    return Geometry(
+        matched,
+        inliers,
+        overlap_a,
+        overlap_b,
+        math.sqrt(big * small) * b.reduction / a.reduction,
+        -math.degrees(math.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])),
+        mirrored,
+        given,
+        big / small,
+        significance,
+        agreed.value,
+        agreed.blocks,
+    )
+
+
+def _agreement(a: Pixels, b: Pixels, matrix: Matrix) -> tuple[Agreement, float, float]:
+    """Return how well b, laid on a, agrees with it at the coarser resolution of the two, and the overlaps."""
+    cv2 = _opencv()
+    scale = math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+    if scale < 1:
+        height, width = (max(_SMALLEST, round(side * scale)) for side in a.shape)
+        shrinking = np.diag([a.shape[1] / width, a.shape[0] / height, 1.0])
+        small = cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA)
+        to_b = matrix @ shrinking
+    else:
+        small, to_b = a, matrix
+        b = cv2.GaussianBlur(b, (0, 0), scale / 2) if scale > _NOTABLY else b
+    size, flags = (small.shape[1], small.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(b, to_b, size, flags=flags)
+    mask = cv2.warpAffine(np.full_like(b, 255), to_b, size, flags=flags) > 250
+    x, y = (cv2.GaussianBlur(plane.astype(np.float32), (0, 0), _SOFT) for plane in (small, laid))
+    shared = float(mask.sum()) * abs(float(np.linalg.det(to_b[:, :2]))) / b.size
+    return agreement(x, y, mask), float(mask.mean()), min(1.0, shared)
