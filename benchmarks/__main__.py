@@ -20,6 +20,7 @@ NAMES = (
     "decisions",
     "encoders",
     "evaluation",
+    "doctor",
     "results",
     "viewpoint",
     "robustness",

@@ -79,6 +79,11 @@ def usual_reach(near: Floats) -> float:
     return float(np.median(near) - 2 * max(_deviation(near), 1e-6))
 
 
+def upper_limit(values: Floats, deviations: float) -> float:
+    """Return what lies so many robust deviations (MAD) above the median."""
+    return float(np.median(values)) + deviations * _deviation(values)
+
+
 def hubness(vectors: Float32) -> Ints:
     """Return (N,) for how many others each vector is among the ten nearest (k-occurrence: Radovanovic et al. 2010)."""
     often = np.zeros(len(vectors), np.int64)

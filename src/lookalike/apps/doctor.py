@@ -23,13 +23,15 @@ from lookalike.types import Item, Skipped
 WRONG_LABEL = 0.2
 """A margin above it is a probable wrong label: with 5 % of the labels flipped most are found, and few others."""
 STRANGE = 5.0
+_SURELY_COPIES = 0.97
+"""So sure a pair of copies under two labels is a fault; below it may be two packages of one make."""
 FEWEST_REFERENCES = 3
 _SEPARABLE = 0.5
 _HUB = 5
 """In so many times as many lists of neighbours as an item is on average, it is everyone's neighbour."""
 _FEWEST_FOR_HUBS = 50
 _ALIKE = 1.5
-_SOFT, _NOISY, _TINY = 3.0, 30.0, 64
+_SOFT, _SOFTER, _NOISY, _TINY = 3.0, 3.0, 30.0, 64
 _DRIFT = 2.0
 
 
@@ -129,7 +131,7 @@ def doctor(
         len({label for label in gathered.labels if label is not None}),
         doctoring.effective_number(gathered.vectors),
         _coverage(gathered, new, near),
-        suggest(gathered, new, suggestions, _needs(gathered), _is_bad) if suggestions else None,
+        _suggestions(gathered, new, suggestions) if suggestions else None,
         (*skipped, *left_out),
     )
     if html is not None:
@@ -201,25 +203,30 @@ def _copies(gathered: Gathered) -> Iterator[Finding]:
         )  # fmt: skip
     contents = [item.content for item in gathered.items]
     near = [
-        (i, j)
-        for i, j, _ in doctoring.near_copies(gathered.vectors, gathered.prints)
+        (i, j, sure)
+        for i, j, sure in doctoring.near_copies(gathered.vectors, gathered.prints)
         if contents[i] is None or contents[i] != contents[j]
     ]
     if near:
-        rows = list(dict.fromkeys(row for pair in near for row in pair))
+        rows = list(dict.fromkeys(row for i, j, _ in near for row in (i, j)))
         yield Finding(
             "near copies", "low", gathered.named(rows),
             f"{len(near)} pairs are nearly the same picture, or the same thing from nearly the same side",
             "drop what adds nothing; across a training and a test set they are leaks",
         )  # fmt: skip
-    near += [(rows[0], row) for rows in same for row in rows[1:]]
-    across = [(i, j) for i, j in near if gathered.labels[i] != gathered.labels[j]]
+    sure_ones = [(i, j) for i, j, sure in near if sure >= _SURELY_COPIES]
+    sure_ones += [(rows[0], row) for rows in same for row in rows[1:]]
+    across = [(i, j) for i, j in sure_ones if _is_conflict(gathered.labels[i], gathered.labels[j])]
     if across:
         yield Finding(
             "copies under two labels", "high", gathered.named(list(dict.fromkeys(r for pair in across for r in pair))),
             f"{len(across)} pairs of copies have different labels",
             "one of the two labels is wrong, or the labels overlap",
         )  # fmt: skip
+
+
+def _is_conflict(label: str | None, other: str | None) -> bool:
+    return label is not None and other is not None and label != other
 
 
 def _wrong_labels(gathered: Gathered) -> Iterator[Finding]:
@@ -306,6 +313,15 @@ def _needs(gathered: Gathered) -> Needs:
     return needs_of(gathered, FEWEST_REFERENCES, _told_apart(gathered), alike, _SEPARABLE)
 
 
+def _suggestions(gathered: Gathered, new: Queries | None, count: int) -> Suggestions:
+    softest = _softest(gathered)
+
+    def is_bad(one: Condition) -> bool:
+        return one.shorter < _TINY or any(True for _ in _faults(one, softest))
+
+    return suggest(gathered, new, count, _needs(gathered), is_bad)
+
+
 def _unlabelled(gathered: Gathered) -> Iterator[Finding]:
     """Items whose label nobody gave: nothing is said of it."""
     rows = [row for row, label in enumerate(gathered.labels) if label is None]
@@ -319,10 +335,11 @@ def _unlabelled(gathered: Gathered) -> Iterator[Finding]:
 
 def _bad_pictures(gathered: Gathered) -> Iterator[Finding]:
     """Dark, overexposed, blurred, noisy and tiny pictures."""
-    bad: dict[str, list[int]] = {
-        kind: [row for row, one in enumerate(gathered.conditions) if one is not None and is_bad(one)]
-        for kind, is_bad in _FAULTS.items()
-    }
+    softest = _softest(gathered)
+    bad: dict[str, list[int]] = defaultdict(list)
+    for row, one in enumerate(gathered.conditions):
+        for kind in () if one is None else _faults(one, softest):
+            bad[kind].append(row)
     bad["tiny"] = [row for row, item in enumerate(gathered.items) if _shorter(item) < _TINY]
     for kind, rows in bad.items():
         if rows:
@@ -333,16 +350,19 @@ def _bad_pictures(gathered: Gathered) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-_FAULTS: dict[str, Callable[[Condition], bool]] = {
-    "dark": lambda one: one.exposure == "dark",
-    "overexposed": lambda one: one.exposure == "overexposed",
-    "blurred": lambda one: one.quality.blur > _SOFT,
-    "noisy": lambda one: one.quality.noise > _NOISY,
-}
+def _faults(one: Condition, softest: float) -> Iterator[str]:
+    if one.exposure is not None:
+        yield one.exposure
+    if one.quality.blur > softest:
+        yield "blurred"
+    if one.quality.noise > _NOISY:
+        yield "noisy"
 
 
-def _is_bad(condition: Condition) -> bool:
-    return condition.shorter < _TINY or any(is_bad(condition) for is_bad in _FAULTS.values())
+def _softest(gathered: Gathered) -> float:
+    """Return the blur that is still usual here: where small pictures were enlarged, all are somewhat soft."""
+    blurs = [one.quality.blur for one in gathered.conditions if one is not None]
+    return max(_SOFT, doctoring.upper_limit(np.array(blurs), _SOFTER)) if blurs else _SOFT
 
 
 def _shorter(item: Item) -> int:
