@@ -17,7 +17,7 @@ from lookalike.edits import Edit
 from lookalike.errors import ConfigError, InputError
 from lookalike.images import read, walk
 from lookalike.pairs import read_angles, read_labelled
-from lookalike.pipeline import in_parallel
+from lookalike.pipeline import in_parallel, reason_of
 from lookalike.protocols import Encoder
 from lookalike.quality import reduced
 from lookalike.report_robustness import write_robustness
@@ -184,7 +184,7 @@ def _opened(path: str) -> Image | Skipped:
         # At the size at which encoders look: a blur of 4 pixels is then as much in every picture.
         pixels = reduced(read(path))
     except InputError as error:
-        return Skipped(path, str(error))
+        return Skipped(path, reason_of(error))
     return Image(pixels, (pixels.shape[1], pixels.shape[0]), path)
 
 
