@@ -11,9 +11,11 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +399,7 @@ def test_undo_overwrites_nothing_and_says_what_is_no_longer_as_it_was(action: st
     assert (fourth in undone.restored) == (action != "hardlink")
     assert contents <= everything(tmp_path)
     assert reasons(Outcome((), undone.left, None))["copy.jpg"]
+    assert settle() == ()  # it came to its end
     if action != "hardlink":
         Path(first).unlink()
         again = undo(str(outcome.journal))
@@ -430,6 +433,26 @@ def test_a_file_put_back_by_hand_counts_as_restored(tmp_path: Path) -> None:
     shutil.copy(str(outcome.done[1].where), world.drops[1].path)
     assert len(undo(str(outcome.journal)).restored) == 2
     assert [p for p in world.moved.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system at hand")
+def test_between_real_file_systems_a_move_is_a_copy_and_a_hard_link_is_refused(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if os.stat(other).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("the tests run on the second file system themselves")
+        world = make_world(tmp_path, "move")
+        before = world.tree()
+        outcome = execute(Plan(world.plan.drops, Action.parse(f"move:{other}"), world.plan.roots))
+        assert len(outcome.done) == 4
+        moved = Path(str(outcome.done[0].where))
+        assert moved.read_bytes() == before["0/copy.jpg"][0]
+        assert undo(str(outcome.journal)).left == ()
+        assert world.tree() == before
+        kept = Path(other) / "kept"
+        kept.write_bytes(before["0/copy.jpg"][0])
+        drop = world.drops[0]
+        left = execute(Plan((replace(drop, keep_path=str(kept)),), Action("hardlink"))).left
+        assert "kept file's file system" in left[0].reason
 
 
 # Processes that are cut off. ``Faults`` stands between the code and the system: it counts every call that changes
@@ -764,7 +787,7 @@ def test_killed_at_random_moments_every_distinct_content_still_exists_and_undo_b
     calm_s = time.monotonic() - began
     assert world.tree() == before
     halfway = 0
-    for round_ in range(5):
+    for round_ in range(10):
         journal = journal_folder() / f"{round_}.jsonl"
         killed("execute", journal, plan, rng.uniform(0, calm_s / 2))
         assert contents <= everything(tmp_path)
@@ -779,7 +802,7 @@ def test_killed_at_random_moments_every_distinct_content_still_exists_and_undo_b
         assert undo(journal).left == ()
         assert world.tree() == before
         assert spares(tmp_path) == []
-    assert halfway >= 2, "too few of the kills came while something was being done"
+    assert halfway >= 3, "too few of the kills came while something was being done"
 
 
 @pytest.fixture(scope="module", autouse=True)

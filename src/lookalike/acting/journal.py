@@ -71,8 +71,7 @@ class Story:
     started: str
     steps: tuple[Step, ...]
     finished: bool
-    undo_began: bool
-    undo_finished: bool
+    undo_cut_off: bool
 
 
 class Journal:
@@ -158,8 +157,7 @@ def read_journal(path: str) -> Story:
             str(head["started"]),
             _steps(lines),
             finished=any("finished" in line for line in lines),
-            undo_began=any("undoing" in line for line in lines),
-            undo_finished=any("undo_finished" in line for line in lines),
+            undo_cut_off=_last(lines, "undoing") > _last(lines, "undo_finished"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the journal {path} is damaged: {type(error).__name__} {error}") from error
@@ -176,6 +174,10 @@ def _lines(path: str, text: str) -> list[dict[str, Any]]:
             if number == 1 or not line.endswith(_CUT_OFF.decode()):
                 raise InputError(f"{path} is not a journal of lookalike, or damaged in line {number}") from error
     return found
+
+
+def _last(lines: list[dict[str, Any]], key: str) -> int:
+    return max((number for number, line in enumerate(lines) if key in line), default=-1)
 
 
 def _steps(lines: list[dict[str, Any]]) -> tuple[Step, ...]:

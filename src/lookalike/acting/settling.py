@@ -54,8 +54,8 @@ def _looked_at(path: str, closing: bool) -> Unfinished | None:
             return Unfinished(path, told)
     except (InputError, StoreError, OSError) as error:
         return Unfinished(path, (str(error),))
-    if story.undo_began and not story.undo_finished and any(step.state == "undoing" for step in story.steps):
-        return Unfinished(path, (f"the undo of {story.started} did not bring back all files; run it again",))
+    if story.undo_cut_off:
+        return Unfinished(path, (f"the undo of the run of {story.started} was cut off; run it again",))
     return None
 
 

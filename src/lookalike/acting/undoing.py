@@ -28,8 +28,7 @@ def undo(journal: str | os.PathLike[str], progress: Progress = lambda _: None) -
                 close(story, log)
                 story = read_journal(path)
             undone = _undo(story, log, progress)
-            if not undone.left:
-                log.add({"undo_finished": True})
+            log.add({"undo_finished": True})
     return undone
 
 
