@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from conftest import Cli
 from lookalike import doctoring
 from lookalike.apps.doctor import WRONG_LABEL, Diagnosis, doctor
-from lookalike.apps.gathering import AT_MOST
+from lookalike.apps.gathering import AT_MOST, Gathered
+from lookalike.apps.suggest import suggest
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
+from lookalike.types import Item
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -395,6 +397,16 @@ def test_copies_are_dropped_first_the_smaller_one_and_never_the_last_of_a_label(
     assert len(everything.drop) == 39 - 7
     assert "alone.png" not in names
     assert everything.add[0].label == "alone"
+
+
+def test_what_stands_for_a_dropped_copy_stays() -> None:
+    turns = np.array([0.0, 0.2, 0.35, 1.5])  # a chain: the first and the third are no copies of each other
+    vectors = np.stack([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32)
+    items = tuple(Item(str(row)) for row in range(4))
+    chain = Gathered(items, vectors, ("label",) * 4, (None,) * 4)
+    dropped = suggest(chain, None, 2, [], lambda _: False).drop
+    assert [one.id for one in dropped if "nearly the same" in one.why] == ["2"]
+    assert "1" not in [one.id for one in dropped]
 
 
 def test_new_pictures_are_suggested_by_what_they_add_but_no_copies_and_no_bad_ones(

@@ -175,7 +175,8 @@ def _write(output: Path, found: Diagnosis, gathered: Gathered) -> None:
 def _suggested(found: Suggestions, shown: dict[str, tuple[str | None, str, str | None]]) -> Iterator[Section]:
     if found.drop:
         yield Section(
-            "to drop", "suggestion", f"{len(found.drop)} items that others stand for, the least missed first",
+            "to drop", "suggestion",
+            f"{_many(len(found.drop), 'item', 'items')} that others stand for, the least missed first",
             "lookalike remove forgets them; the files stay",
             tuple((*shown[one.id][:2], one.why) for one in found.drop),
         )  # fmt: skip
@@ -198,7 +199,7 @@ def _copies(gathered: Gathered) -> Iterator[Finding]:
         extra = [row for rows in same for row in rows[1:]]
         yield Finding(
             "copies", "medium", gathered.named([row for rows in same for row in rows]),
-            f"{len(extra)} items are the same file as another item",
+            f"{_many(len(extra), 'item is', 'items are')} the same file as another item",
             "keep one of each: they count twice wherever neighbours are counted",
         )  # fmt: skip
     contents = [item.content for item in gathered.items]
@@ -211,7 +212,8 @@ def _copies(gathered: Gathered) -> Iterator[Finding]:
         rows = list(dict.fromkeys(row for i, j, _ in near for row in (i, j)))
         yield Finding(
             "near copies", "low", gathered.named(rows),
-            f"{len(near)} pairs are nearly the same picture, or the same thing from nearly the same side",
+            f"{_many(len(near), 'pair is', 'pairs are')} nearly the same picture, or "
+            f"the same thing from nearly the same side",
             "drop what adds nothing; across a training and a test set they are leaks",
         )  # fmt: skip
     sure_ones = [(i, j) for i, j, sure in near if sure >= _SURELY_COPIES]
@@ -220,7 +222,7 @@ def _copies(gathered: Gathered) -> Iterator[Finding]:
     if across:
         yield Finding(
             "copies under two labels", "high", gathered.named(list(dict.fromkeys(r for pair in across for r in pair))),
-            f"{len(across)} pairs of copies have different labels",
+            f"{_many(len(across), 'pair of copies has', 'pairs of copies have')} different labels",
             "one of the two labels is wrong, or the labels overlap",
         )  # fmt: skip
 
@@ -239,7 +241,8 @@ def _wrong_labels(gathered: Gathered) -> Iterator[Finding]:
     if order:
         yield Finding(
             "probable wrong labels", "high", gathered.named([rows[at] for at in order]),
-            f"{len(order)} items are nearer to another label than to their own, by up to {margins[order[0]]:.2f}",
+            f"{_many(len(order), 'item is', 'items are')} nearer to another label than to the own, "
+            f"by up to {margins[order[0]]:.2f}",
             "look at them: correct the label, or keep it if the picture is an odd one of its kind",
         )  # fmt: skip
 
@@ -251,7 +254,8 @@ def _strangers(gathered: Gathered) -> Iterator[Finding]:
     if order:
         yield Finding(
             "strangers", "medium", gathered.named(order),
-            f"{len(order)} items are further from their neighbours than is usual, by up to {strange[order[0]]:.0f} "
+            f"{_many(len(order), 'item is', 'items are')} further from the neighbours than is usual, "
+            f"by up to {strange[order[0]]:.0f} "
             "deviations",
             "remove what does not belong; what does belong needs company",
         )  # fmt: skip
@@ -264,7 +268,7 @@ def _classes(gathered: Gathered) -> Iterator[Finding]:
     if few:
         yield Finding(
             "labels with few references", "medium", gathered.named([row for found in few.values() for row in found]),
-            f"{len(few)} labels have fewer than {FEWEST_REFERENCES} items: {_some(few)}",
+            f"{_many(len(few), 'label has', 'labels have')} fewer than {FEWEST_REFERENCES} items: {_some(few)}",
             f"add pictures: {FEWEST_REFERENCES} or more a label, from other days, lights and sides",
         )  # fmt: skip
     alike = _alike(gathered, members)
@@ -272,7 +276,8 @@ def _classes(gathered: Gathered) -> Iterator[Finding]:
         yield Finding(
             "labels whose references are alike", "low",
             gathered.named([row for label in alike for row in members[label]]),
-            f"the items of {len(alike)} labels count as fewer than {_ALIKE} different ones: {_some(alike)}",
+            f"the items of {_many(len(alike), 'label', 'labels')} count as fewer than "
+            f"{_ALIKE} different ones: {_some(alike)}",
             "add pictures that differ, from other sides and in other light",
         )  # fmt: skip
     mixed = _told_apart(gathered)
@@ -281,7 +286,7 @@ def _classes(gathered: Gathered) -> Iterator[Finding]:
         yield Finding(
             "labels that are not told apart", "high",
             gathered.named([row for _, label in bad for row in members[label]]),
-            f"of {len(bad)} labels fewer than half of the items have one of their own as nearest: "
+            f"of {_many(len(bad), 'label', 'labels')} fewer than half of the items have one of their own as nearest: "
             f"{', '.join(f'{label} ({share:.0%})' for share, label in bad[:5])}",
             "no threshold separates them: use another encoder, learn the similarity, or merge the labels",
         )  # fmt: skip
@@ -345,7 +350,7 @@ def _bad_pictures(gathered: Gathered) -> Iterator[Finding]:
         if rows:
             yield Finding(
                 f"{kind} pictures", "medium", gathered.named(rows),
-                f"{len(rows)} {'items are' if len(rows) > 1 else 'item is'} {kind}",
+                f"{_many(len(rows), 'item is', 'items are')} {kind}",
                 "replace them: they are near to other bad pictures, whatever they show",
             )  # fmt: skip
 
@@ -380,7 +385,8 @@ def _hubs(gathered: Gathered) -> Iterator[Finding]:
     if rows:
         yield Finding(
             "hubs", "low", gathered.named(rows),
-            f"{len(rows)} items are among the ten nearest of more than {limit:.0f} others, one of {often[rows[0]]}",
+            f"{_many(len(rows), 'item is', 'items are')} among the ten nearest of more than "
+            f"{limit:.0f} others, one of {often[rows[0]]}",
             "they turn up wherever nothing fits: thresholds that adapt (lookalike calibrate) discount them",
         )  # fmt: skip
 
@@ -399,6 +405,10 @@ def _drift(gathered: Gathered, queries: Queries, usual: doctoring.Floats) -> Ite
             f"{np.median(usual):.2f})",
             "index pictures of this kind, and calibrate anew",
         )  # fmt: skip
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _some(names: Sequence[str] | dict[str, Any] | Counter[str]) -> str:

@@ -64,12 +64,14 @@ def suggest(gathered: Gathered, queries: Queries | None, count: int, needs: Need
 
 
 def _drops(gathered: Gathered, count: int) -> Iterator[Drop]:
-    gone: dict[int, None] = {}
+    gone: set[int] = set()
+    stands: set[int] = set()  # for one that is gone: of a chain of copies not all may go
     for row, other, why in _copies(gathered):
-        if row not in gone and other not in gone:
-            gone[row] = None
+        if row not in gone | stands and other not in gone:
+            gone.add(row)
+            stands.add(other)
             yield _drop(gathered, row, f"{why} {_name(gathered, other)}")
-    for row, other in doctoring.redundant(gathered.vectors, gathered.labels, list(gone), count - len(gone)):
+    for row, other in doctoring.redundant(gathered.vectors, gathered.labels, sorted(gone), count - len(gone)):
         cosine = float(gathered.vectors[row] @ gathered.vectors[other])
         yield _drop(gathered, row, f"{_name(gathered, other)} shows much of the same (cosine {cosine:.2f})")
 
