@@ -451,6 +451,27 @@ def test_no_suggestions_at_all_cannot_be_asked_for(pictures: Path, tmp_path: Pat
         doctor(gallery, suggestions=0)
 
 
+def test_a_check_fails_on_findings_that_are_as_severe_as_asked(cli: Cli, pictures: Path) -> None:
+    first = sorted(pictures.iterdir())[0]
+    shutil.copy(first / "0.png", first / "copy.png")  # a finding of middle severity
+    assert cli("index", pictures, "--encoder", "color-histogram").code == 0
+    assert cli("doctor").code == 0
+    assert cli("doctor", "--fail-on", "high").code == 0
+    for severity in ("medium", "low"):
+        assert cli("doctor", "--fail-on", severity).code == 11
+        assert cli("doctor", "--fail-on", severity, "--json").code == 11
+
+
+def test_nothing_to_drop_or_to_add_is_told(cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one" / "label"
+    one.mkdir(parents=True)
+    shutil.copy(sorted(pictures.rglob("*.png"))[0], one / "a.png")
+    assert cli("index", one.parent, "--encoder", "color-histogram").code == 0
+    said = cli("doctor", "--suggest", "2", "--queries", one).out
+    assert "drop    nothing" in said
+    assert "add     nothing" in said
+
+
 def test_queries_of_which_nothing_can_be_read_are_refused_with_the_reason(cli: Cli, pictures: Path) -> None:
     assert cli("index", pictures, "--encoder", "color-histogram").code == 0
     empty = pictures.parent / "empty"

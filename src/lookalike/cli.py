@@ -619,12 +619,19 @@ def import_(file: str, gallery: str, encoder: str | None, as_json: bool) -> None
 @gallery_option
 @click.option("--queries", metavar="FOLDER", type=click.Path(), help="New pictures: are they like the gallery?")
 @click.option("--suggest", metavar="N", type=click.IntRange(min=1), help="Name N items to drop, and N to add.")
+@click.option("--fail-on", type=click.Choice(["high", "medium", "low"]), help="Exit 11 if a finding is as severe.")
 @click.option("--encoder", metavar="NAME", help="Which of the gallery's encoders.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a page: the items of each finding, and a map.")
 @json_option
 def doctor(
-    gallery: str, queries: str | None, suggest: int | None, encoder: str | None, html: str | None, as_json: bool
-) -> None:
+    gallery: str,
+    queries: str | None,
+    suggest: int | None,
+    fail_on: str | None,
+    encoder: str | None,
+    html: str | None,
+    as_json: bool,
+) -> int | None:
     """Say what is wrong with a gallery, and what to do.
 
     Copies, probable wrong labels, strangers, labels with too few or too alike references or that are not told apart,
@@ -641,10 +648,11 @@ def doctor(
     if html:
         click.echo(f"report: {safe(html)}", err=True)
     if as_json:
-        return print_json(found.as_dict())
-    print_diagnosis(found)
-    print_skipped(found.skipped)
-    return None
+        print_json(found.as_dict())
+    else:
+        print_diagnosis(found)
+        print_skipped(found.skipped)
+    return FOUND if fail_on is not None and found.has(fail_on) else None
 
 
 @cli.command()

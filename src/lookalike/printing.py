@@ -140,6 +140,10 @@ def print_diagnosis(found: Diagnosis, at_most: int = 5) -> None:
             click.echo(f"drop    {safe(drop.path or drop.id)}: {safe(drop.why)}")
         for add in found.suggestions.add:
             click.echo(f"add     {safe(add.path or f'pictures of {add.label}')}: {safe(add.why)}")
+        if not found.suggestions.drop:
+            click.echo("drop    nothing: no label has an item to spare")
+        if not found.suggestions.add:
+            click.echo("add     nothing: no label needs more, or all new pictures are copies, dark, soft or tiny")
     click.echo(found.summary)
 
 

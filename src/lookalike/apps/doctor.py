@@ -20,6 +20,7 @@ from lookalike.report_doctor import Map, Section, write_diagnosis
 from lookalike.tables import check_output
 from lookalike.types import Item, Skipped
 
+SEVERITIES = ("high", "medium", "low")
 WRONG_LABEL = 0.2
 """A margin above it is a probable wrong label: with 5 % of the labels flipped most are found, and few others."""
 STRANGE = 5.0
@@ -72,6 +73,10 @@ class Diagnosis:
     coverage: Coverage | None
     suggestions: Suggestions | None
     skipped: tuple[Skipped, ...]
+
+    def has(self, severity: str) -> bool:
+        """Tell whether a finding is at least so severe."""
+        return any(SEVERITIES.index(one.severity) <= SEVERITIES.index(severity) for one in self.findings)
 
     @property
     def summary(self) -> str:
@@ -145,8 +150,7 @@ def examine(gathered: Gathered) -> tuple[Finding, ...]:
 
 
 def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:
-    order = {"high": 0, "medium": 1, "low": 2}
-    return tuple(sorted(findings, key=lambda one: (order[one.severity], one.kind)))
+    return tuple(sorted(findings, key=lambda one: (SEVERITIES.index(one.severity), one.kind)))
 
 
 def _coverage(gathered: Gathered, new: Queries | None, near: doctoring.Floats) -> Coverage | None:
