@@ -6,6 +6,7 @@ agrees in some parts and not in others, and its detail is shifted by fractions o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -55,19 +56,21 @@ def displacement(x: Float32, y: Float32) -> float:
     correlation, use = _correlations(x, y, None)
     good = np.zeros(use.shape, bool)
     good[use] = correlation > _TRUSTED
-    pixels = np.kron(good, np.ones((_BLOCK, _BLOCK), bool))
-    pixels[0] = pixels[-1] = pixels[:, 0] = pixels[:, -1] = False
-    if pixels.sum() < _FEWEST_BLOCKS * _BLOCK**2 / 2:
+    inner = np.zeros((_BLOCK, _BLOCK), bool)
+    inner[1:-1, 1:-1] = True  # at its edge the slope of a block is that to the next, which was brought to another mean
+    pixels = np.kron(good, inner)
+    if good.sum() < _FEWEST_BLOCKS:
         return 0.0
     x, y = _normalized(x), _normalized(y)
-    down, across = np.gradient((x + y) / 2)
+    mean = (x + y) / 2
+    down, across = np.gradient(mean, axis=0), np.gradient(mean, axis=1)
     every_v, every_u = np.meshgrid(*(np.linspace(-1, 1, side) for side in x.shape), indexing="ij")
     gx, gy, u, v, left = (plane[pixels] for plane in (across, down, every_u, every_v, y - x))
     design = np.stack([gx, gy, gx * u, gx * v, gy * u, gy * v], axis=1)
     squares = design.T @ design + 1e-6 * np.eye(design.shape[1])
-    squared = np.square(np.linalg.solve(squares, design.T @ left))
+    squared = [float(part) ** 2 for part in np.linalg.solve(squares, design.T @ left)]
     # Over the frame u and v have a mean of 0 and a mean square of 1/3.
-    return float(np.sqrt(squared[:2].sum() + squared[2:].sum() / 3))
+    return math.sqrt(sum(squared[:2]) + sum(squared[2:]) / 3)
 
 
 def softened(x: Float32) -> Float32:

@@ -40,18 +40,16 @@ DECODED_SIDE = 256
 class Thresholds:
     """When a test passes.
 
-    ``hash_bits``, ``turned_bits``, ``part_bits``: in how many of 256 bits hashes may differ, upright, turned, and of a
-    part; ``near_agreement`` and ``near_motion`` (pixels of 192): :class:`nearness.Nearness`; ``cosine``: from which on
-    embeddings make candidates; ``edited_score``: :attr:`local_features.Geometry.score`.
+    ``hash_bits``: in how many of 256 bits hashes may differ; ``near_agreement`` and ``near_motion`` (pixels of 192):
+    :class:`nearness.Nearness`; ``cosine``: from which on embeddings make candidates; ``edited_score``:
+    :attr:`local_features.Geometry.score`.
     """
 
     hash_bits: int = 31
-    turned_bits: int = 15
-    part_bits: int = 15
     near_agreement: float = 0.8
-    near_motion: float = 0.25
-    cosine: float = 0.45
-    edited_score: float = 0.7
+    near_motion: float = 0.28
+    cosine: float = 0.5
+    edited_score: float = 0.75
 
     def as_dict(self) -> dict[str, float]:
         """Return the thresholds as a JSON object."""
@@ -221,7 +219,7 @@ class _Run:
         upright = [(rows[a], rows[b], 0, bits) for a, b, bits in found]
         turned: dict[Pair, tuple[int, int]] = {}
         for turn in range(1, len(hashing.TURNS)) if near else ():
-            for a, b, bits in hashing.pairs_across(every[:, turn], every[:, 0], limits.turned_bits):
+            for a, b, bits in hashing.pairs_across(every[:, turn], every[:, 0], _SURE_BITS, limits.hash_bits):
                 if a < b and bits < turned.get((rows[a], rows[b]), (0, hashing.BITS))[1]:
                     turned[rows[a], rows[b]] = (turn, bits)
         return upright, [(a, b, *how) for (a, b), how in sorted(turned.items())]
@@ -253,7 +251,9 @@ class _Run:
         ]
         if not parts:
             return []
-        found = hashing.pairs_across(np.stack([hashes for _, hashes in parts]), wholes, self._thresholds.part_bits)
+        found = hashing.pairs_across(
+            np.stack([hashes for _, hashes in parts]), wholes, _SURE_BITS, self._thresholds.hash_bits
+        )
         pairs = {_ordered(parts[part][0], rows[whole]) for part, whole, _ in found}
         return sorted((a, b) for a, b in pairs if a != b)
 
@@ -362,6 +362,9 @@ class _Run:
             return None
 
 
+_SURE_BITS = (
+    15  # of turned pictures and parts, pairs above may be lost: all pairs within 31 would cost 17 times as much
+)
 _SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exactly by the pixels themselves
 _AT_ONCE = 64
 _KEPT_BYTES = 256 << 20

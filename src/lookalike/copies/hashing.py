@@ -149,22 +149,38 @@ def _quarters(grey: Float32) -> list[Float32]:
     return [grey[:middle, :middle], grey[:middle, middle:], grey[middle:, :middle], grey[middle:, middle:]]
 
 
-_EVEN = 6.0
-_LEAST_MARGIN = 0.03
-_LEAST_INSIDE = 0.15
+_EVEN = 6
+_LEAST_PAPER, _LEAST_MARGIN, _LEAST_INSIDE = 0.03, 0.03, 0.1
+_COVERED, _GAP = 0.5, 0.03
 
 
 def _without_margins(grey: Float32) -> Float32 | None:
-    """Return the picture without margins of one colour, or None where there are none worth cutting off."""
-    height, width = grey.shape
-    rows = np.flatnonzero(grey.std(axis=1) > _EVEN)
-    columns = np.flatnonzero(grey.std(axis=0) > _EVEN)
-    if not len(rows) or not len(columns):
+    """Return what lies on paper of one colour, without lines of text around it; None where there is no such paper.
+
+    The rows (and of these the columns) that are mostly of another colour than the most frequent one.
+    """
+    levels = np.rint(grey).astype(np.int64)
+    counts = np.bincount(levels.ravel(), minlength=256)
+    paper = int(counts.argmax())
+    if counts[max(paper - _EVEN, 0) : paper + _EVEN + 1].sum() < _LEAST_PAPER * grey.size:
         return None
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    cut = max(height - (bottom - top), 0) / height + max(width - (right - left), 0) / width
-    inside = (bottom - top) * (right - left) / (height * width)
-    return grey[top:bottom, left:right] if cut >= _LEAST_MARGIN and inside >= _LEAST_INSIDE else None
+    inked = np.abs(levels - paper) > _EVEN
+    top, bottom = _longest_run(inked.mean(axis=1) > _COVERED)
+    left, right = _longest_run(inked[top:bottom].mean(axis=0) > _COVERED) if bottom > top else (0, 0)
+    inside = grey[top:bottom, left:right]
+    kept = inside.shape[0] / grey.shape[0], inside.shape[1] / grey.shape[1]
+    return inside if min(kept) <= 1 - _LEAST_MARGIN and kept[0] * kept[1] >= _LEAST_INSIDE else None
+
+
+def _longest_run(covered: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return where the longest run begins and ends; gaps of a few do not end it."""
+    places = np.flatnonzero(covered)
+    if not len(places):
+        return 0, 0
+    breaks = np.flatnonzero(np.diff(places) > max(1, round(_GAP * len(covered))))
+    firsts, lasts = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [len(places) - 1]])
+    longest = int((places[lasts] - places[firsts]).argmax())
+    return int(places[firsts[longest]]), int(places[lasts[longest]]) + 1
 
 
 def distance(a: Words, b: Words) -> NDArray[np.int64]:
@@ -190,12 +206,13 @@ def pairs_within(hashes: Words, radius: int) -> NearHashes:
     return found.result()
 
 
-def pairs_across(queries: Words, hashes: Words, radius: int) -> NearHashes:
+def pairs_across(queries: Words, hashes: Words, radius: int, most: int | None = None) -> NearHashes:
     """Return all pairs of a row of (Q, 4) ``queries`` and a row of (N, 4) ``hashes`` within ``radius`` bits (0 to 31).
 
-    See :func:`pairs_within` for bands that are too full.
+    With ``most``, pairs that differ in up to so many bits are returned too, as far as they come along: with a radius
+    of 15, of random pairs 31 bits apart 9 in 10 do. See :func:`pairs_within` for bands that are too full.
     """
-    found = _Found(max(len(queries), len(hashes)), radius, ordered=False)
+    found = _Found(max(len(queries), len(hashes)), max(radius, most or 0), ordered=False)
     for band in range(_BANDS):
         asked, lot = _Sorted.by_band(queries, band), _Sorted.by_band(hashes, band)
         limit = _fullest(len(hashes))

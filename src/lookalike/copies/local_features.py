@@ -299,7 +299,7 @@ def _significance(n: int, k: int, share: float) -> float:
     """Return -log10 of the expected number of similarities that k of n random matches would follow."""
     if k <= 2:
         return 0.0
-    logs = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + math.log(n * k * (k - 1) / 2)
+    logs = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + math.log((n - 2) * k * (k - 1) / 2)
     return max(0.0, -(logs + (k - 2) * math.log(share)) / math.log(10))
 
 
