@@ -112,6 +112,13 @@ def test_copies_and_hubs_equal_naive_loops() -> None:
     assert doctoring.hubness(vectors).tolist() == often
 
 
+def test_pairs_of_copies_stay_bounded_where_all_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctoring, "_BLOCK", 16)
+    same = np.repeat(np.eye(4, dtype=np.float32)[:1], 60, axis=0)
+    found = doctoring.near_copies(same, np.zeros((60, 3), np.float32))
+    assert [(i, j) for i, j, _ in found] == [(i, j) for i in range(60) for j in range(i + 1, min(60, i + 21))]
+
+
 def test_labels_that_mix_are_not_separable() -> None:
     vectors, labels = world(3, 3, 10)
     mixed = [label if label == "label 0" else f"mixed {row % 2}" for row, label in enumerate(labels)]

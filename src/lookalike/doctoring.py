@@ -29,6 +29,7 @@ _MAD = 1.4826
 _HUB_NEIGHBOURS = 10
 _COPY_COSINE, _COPY_PRINT, _EITHER = 0.97, 0.95, 0.9
 """Either cosine that high makes a copy, or both of them above the third: light edits of photos stay above these."""
+_MOST_COPIES = 20
 _BLOCK = 1024
 
 
@@ -110,21 +111,23 @@ def effective_number(vectors: Float32) -> float:
 
 
 def near_copies(vectors: Float32, prints: Float32) -> list[tuple[int, int, float]]:
-    """Return (i, j, how sure in [0, 1]), i < j, of all pairs that are nearly the same picture, the surest first.
+    """Return (i, j, how sure in [0, 1]), i < j, of pairs that are nearly the same picture, the surest first.
 
     ``prints`` are (N, P) what :func:`lookalike.condition.print_of` made of the pixels, zeros where there are none; an
     encoder alone moves further for JPEG blocks in a small picture than between two things of a kind. Sure is the higher
-    of the cosines of vectors and of prints.
+    of the cosines of vectors and of prints. Of each i only the 20 surest j are kept: all pairs of the frames of a still
+    camera would not fit in memory.
     """
     found = []
     for start in _starts(vectors):
         cosines = vectors[start : start + _BLOCK] @ vectors.T
         looks = prints[start : start + _BLOCK] @ prints.T
-        rows, columns = np.nonzero(_is_copy(cosines, looks))
-        sure = np.clip(np.maximum(cosines, looks)[rows, columns], 0, 1)
-        found += [
-            (start + int(i), int(j), float(how)) for i, j, how in zip(rows, columns, sure, strict=True) if start + i < j
-        ]
+        alike = np.triu(_is_copy(cosines, looks), start + 1)
+        for row in np.flatnonzero(alike.any(axis=1)):
+            others = np.flatnonzero(alike[row])
+            sure = np.clip(np.maximum(cosines[row, others], looks[row, others]), 0, 1)
+            surest = np.argsort(-sure, kind="stable")[:_MOST_COPIES]
+            found += [(start + int(row), int(others[at]), float(sure[at])) for at in surest]
     return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 

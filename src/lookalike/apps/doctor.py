@@ -216,17 +216,17 @@ def _copies(gathered: Gathered) -> Iterator[Finding]:
         rows = list(dict.fromkeys(row for i, j, _ in near for row in (i, j)))
         yield Finding(
             "near copies", "low", gathered.named(rows),
-            f"{_many(len(near), 'pair is', 'pairs are')} nearly the same picture, or "
-            f"the same thing from nearly the same side",
+            f"{len(rows)} items are nearly the same picture as another, or the same thing from nearly the same side",
             "drop what adds nothing; across a training and a test set they are leaks",
         )  # fmt: skip
     sure_ones = [(i, j) for i, j, sure in near if sure >= _SURELY_COPIES]
     sure_ones += [(rows[0], row) for rows in same for row in rows[1:]]
     across = [(i, j) for i, j in sure_ones if _is_conflict(gathered.labels[i], gathered.labels[j])]
     if across:
+        rows = list(dict.fromkeys(row for pair in across for row in pair))
         yield Finding(
-            "copies under two labels", "high", gathered.named(list(dict.fromkeys(r for pair in across for r in pair))),
-            f"{_many(len(across), 'pair of copies has', 'pairs of copies have')} different labels",
+            "copies under two labels", "high", gathered.named(rows),
+            f"{len(rows)} items are copies of an item with another label",
             "one of the two labels is wrong, or the labels overlap",
         )  # fmt: skip
 
