@@ -64,6 +64,9 @@ def test_light_that_has_eaten_half_of_a_picture_is_found_and_white_around_it_is_
     around = rng.integers(60, 200, (100, 100, 3), dtype=np.uint8)
     around[:, :30] = around[:, 70:] = around[:30] = around[70:] = 255
     assert condition_of(image(around)).exposure is None
+    drawing = np.zeros((100, 100, 3), np.uint8)
+    drawing[8:92, 8:92] = 255
+    assert condition_of(image(drawing)).exposure is None
 
 
 @pytest.mark.parametrize(("tone", "exposure"), [(0, "dark"), (255, "overexposed"), (128, None)])

@@ -22,7 +22,7 @@ _CONTENT = 0.002
 _SPECKS = 0.02
 """So much of the content on each side does not count for how far it reaches."""
 _ALL_PALE, _ALL_DARK = 0.85, 0.15
-_LOST, _BACKGROUND = 0.5, 0.5
+_LOST, _BACKGROUND, _OF_A_PHOTO = 0.5, 0.5, 0.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +63,13 @@ def _exposure(luma: Float32) -> str | None:
     content = _reach(~white)
     if content is None or np.quantile(luma[content], 0.1) > _ALL_PALE:
         return "overexposed"
-    # White that runs along most of the border is a background; elsewhere it is detail that the light has eaten.
-    eaten = white.mean() > _LOST and white[_border(luma.shape)].mean() < _BACKGROUND
+    # White that runs along most of the border is a background, and with black it is a drawing; elsewhere it is detail
+    # that the light has eaten.
+    eaten = (
+        white.mean() > _LOST
+        and white[_border(luma.shape)].mean() < _BACKGROUND
+        and np.median(luma[~white]) > _OF_A_PHOTO
+    )
     return "overexposed" if eaten else None
 
 
