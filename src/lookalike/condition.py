@@ -39,8 +39,8 @@ class Condition:
 
 def condition_of(image: Image) -> Condition:
     """Return what the doctor needs to know of a picture's pixels."""
-    luma = (reduced(image).astype(np.float32) / 255) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-    return Condition(measure(image), _exposure(luma), print_of(image), min(image.pixels.shape[:2]))
+    luma: Float32 = reduced(image).astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+    return Condition(measure(image), _exposure(luma / np.float32(255)), print_of(image), min(image.pixels.shape[:2]))
 
 
 def print_of(image: Image) -> Float32:
