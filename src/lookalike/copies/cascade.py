@@ -56,6 +56,9 @@ class Thresholds:
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
+DEFAULTS = Thresholds()
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the cascade gets pixels from, by row; both raise InputError for a picture that cannot be read any more.
@@ -98,8 +101,8 @@ def find_links(
     vectors: Float32 | None = None,
     *,
     level: Level = Level.EDITED,
-    thresholds: Thresholds = Thresholds(),
-    verdicts: Verdicts = Verdicts(),
+    thresholds: Thresholds = DEFAULTS,
+    verdicts: Verdicts | None = None,
     progress: Progress | None = None,
 ) -> Found:
     """Return what links ``pictures``, up to ``level``.
@@ -110,7 +113,7 @@ def find_links(
     """
     if level is Level.EDITED and (vectors is None or len(vectors) != len(pictures)):
         raise ConfigError(f"the level edited needs a vector for each of {len(pictures)} pictures")
-    run = _Run(pictures, source, thresholds, verdicts, progress)
+    run = _Run(pictures, source, thresholds, verdicts or Verdicts(), progress)
     run.same_bytes()
     run.same_pixels_and_near(near=level is not Level.EXACT)
     if level is Level.EDITED and vectors is not None:
