@@ -3,9 +3,9 @@
     impostors   a picture, or an edited copy of it, and one of its four nearest other pictures, if they are not linked
     copies      a picture and an edited copy of it (``lookalike.edits``)
 
-The highest tenth of the impostors' scores above their 90 % quantile are taken to fall off exponentially (the tail of
-Pickands, Balkema and de Haan, with shape 0), which says how many of as many pairs would pass a threshold beyond the
-highest score seen.
+The impostors' scores above their 90 % quantile are taken to fall off exponentially (the tail of Pickands, Balkema and
+de Haan, with shape 0), which says how many of as many pairs would pass a threshold beyond the highest score seen. Where
+hardly any pair of different pictures has a score at all, a few imagined ones, as on photos, are added to these.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lookalike.types import Float32
 _SAMPLE = 300
 _NEAREST = 4
 _TAIL = 0.1
+_IMAGINED, _IMAGINED_SCALE = 10, 0.06
 _FEWEST = 40
 _LOOSEST, _STRICTEST = 0.5, 0.98
 _NO_GEOMETRY = 0.0
@@ -73,8 +74,8 @@ def recalibrated(
             f"{len(impostors)} pairs of different pictures could be tried, {_FEWEST} of each are needed; leave it out"
         )
     tail = _Tail.of(impostors)
-    threshold = min(max(_threshold(tail, copies, len(impostors), precision), _LOOSEST), _STRICTEST)
-    true, false = float((copies >= threshold).sum()), tail.share_above(threshold) * len(impostors)
+    threshold = min(max(_threshold(tail, copies, precision), _LOOSEST), _STRICTEST)
+    true, false = float((copies >= threshold).sum()), tail.above(threshold)
     return Recalibration(
         replace(thresholds, edited_score=round(threshold, 3)),
         true / (true + false) if true else 0.0,
@@ -87,31 +88,38 @@ def recalibrated(
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """The share of impostors above a score, where that is at least ``begin``."""
+    """How many of the impostors tried are expected above a score: ``beyond`` of them above ``begin``, fewer further."""
 
     begin: float
+    beyond: float
     scale: float
+    scores: Float32
 
     @classmethod
     def of(cls, scores: Float32) -> _Tail:
-        begin = float(np.quantile(scores, 1 - _TAIL))
-        beyond = scores[scores > begin] - begin
-        return cls(begin, max(float(beyond.mean()) if len(beyond) else 0.0, 1e-3))
+        begin = max(float(np.quantile(scores, 1 - _TAIL)), _NO_GEOMETRY)
+        excess = scores[scores > begin] - begin
+        scale = (float(excess.sum()) + _IMAGINED * _IMAGINED_SCALE) / (len(excess) + _IMAGINED)
+        return cls(begin, len(excess) + 1.0, scale, np.sort(scores)[::-1])
 
-    def share_above(self, score: float) -> float:
-        return _TAIL * math.exp(-max(0.0, score - self.begin) / self.scale)
+    def above(self, score: float) -> float:
+        """Return how many are expected at a score or above; never fewer than there were."""
+        seen = int((self.scores >= score).sum())
+        return max(seen, self.beyond * math.exp(-max(0.0, score - self.begin) / self.scale))
 
-    def score_with(self, share: float) -> float:
-        return self.begin + self.scale * max(0.0, math.log(_TAIL / share))
+    def score_with(self, allowed: float) -> float:
+        """Return from which score on no more than ``allowed`` are expected."""
+        by_tail = self.begin + self.scale * max(0.0, math.log(self.beyond / allowed))
+        seen = self.scores[int(allowed) :]
+        return max(by_tail, float(seen[0]) + 1e-3 if len(seen) else 0.0)
 
 
-def _threshold(tail: _Tail, copies: Float32, impostors: int, precision: float) -> float:
+def _threshold(tail: _Tail, copies: Float32, precision: float) -> float:
     """Return the lowest score above which false links are a share of ``1 - precision`` of all, to a thousandth."""
     threshold = tail.begin
     for _ in range(20):  # the stricter, the fewer copies pass, of which false links are a share
         passing = max(1.0, float((copies >= threshold).sum()))
-        allowed = passing * (1 - precision) / precision
-        stricter = tail.score_with(min(_TAIL, allowed / impostors))
+        stricter = tail.score_with(passing * (1 - precision) / precision)
         if stricter <= threshold + 1e-3:
             return max(threshold, stricter)
         threshold = stricter
