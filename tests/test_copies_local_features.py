@@ -182,6 +182,14 @@ def test_agreement_is_that_of_numpys_correlation_in_blocks() -> None:
     assert found.value == pytest.approx((np.quantile(cells, 0.25) + np.quantile(cells, 0.7)) / 2, abs=1e-4)
 
 
+def test_a_copy_of_which_a_third_is_painted_over_agrees() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (48, 64)).astype(np.float32)
+    y = x.copy()
+    y[:16] = rng.integers(0, 256, (16, 64))
+    assert agreement(x, y).value == pytest.approx(2 / 3 + 0.25)
+
+
 def test_displacement_is_told_in_pixels_and_never_high() -> None:
     big = luma(np.asarray(skimage.data.coffee()))
     told = []

@@ -20,6 +20,7 @@ Mask: TypeAlias = NDArray[np.bool_]
 _BLOCK = 8
 _LEAST_DEVIATION = 4.0  # levels: flatter blocks tell nothing
 _LOW, _HIGH = 0.25, 0.7
+_EXACT, _PAINTED_OVER = 0.98, 0.25
 _TRUSTED = 0.6
 _FEWEST_BLOCKS = 12
 
@@ -28,8 +29,9 @@ _FEWEST_BLOCKS = 12
 class Agreement:
     """How well two pictures agree where both have detail: ``value`` is -1 to 1, over ``blocks`` blocks of 8 pixels.
 
-    The mean of the lower quartile of the blocks' correlations and of what three in ten reach: words on a copy spoil
-    the first, a strong blur the second.
+    The mean of the lower quartile of the blocks' correlations and of what three in ten reach. Words and signs painted
+    over a copy spoil the first and leave all other blocks exactly as they were: there it is the share of blocks with a
+    correlation above .98, plus a quarter.
     """
 
     value: float
@@ -42,7 +44,8 @@ def agreement(x: Float32, y: Float32, mask: Mask | None = None) -> Agreement:
     if len(correlations) < _FEWEST_BLOCKS:
         return Agreement(0.0, len(correlations))
     low, high = np.quantile(correlations, (_LOW, _HIGH))
-    return Agreement(float(low + high) / 2, len(correlations))
+    exact = float((correlations > _EXACT).mean())
+    return Agreement(max(float(low + high) / 2, min(exact + _PAINTED_OVER, 1.0)), len(correlations))
 
 
 def displacement(x: Float32, y: Float32) -> float:

@@ -12,17 +12,27 @@ own (``Picture.order``), so that links depend neither on paths nor on the order 
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.copies import candidates, hashing, local_features
-from lookalike.copies.links import Kind, Level, Link, Picture, geometry_in_words, turn_in_words
+from lookalike.copies.links import (
+    Kind,
+    Level,
+    Link,
+    Picture,
+    geometry_back,
+    geometry_in_words,
+    turn_in_words,
+    turned_back,
+)
 from lookalike.copies.local_features import Features
 from lookalike.copies.nearness import nearness, small_luma
 from lookalike.errors import ConfigError, InputError
@@ -79,6 +89,18 @@ class Verdicts:
     same: frozenset[frozenset[str]] = frozenset()
 
 
+class Memory(Protocol):
+    """What tests told of pairs of contents in earlier runs, as JSON; None where a test found nothing."""
+
+    def pair(self, a: str, b: str, test: str) -> tuple[str | None] | None:
+        """Return (what the test told,), or None where it was not made."""
+        ...
+
+    def put_pairs(self, pairs: Mapping[tuple[str, str, str], str | None]) -> None:
+        """Keep what tests told."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was found, by row.
@@ -104,16 +126,17 @@ def find_links(
     thresholds: Thresholds = DEFAULTS,
     verdicts: Verdicts | None = None,
     progress: Progress | None = None,
+    memory: Memory | None = None,
 ) -> Found:
     """Return what links ``pictures``, up to ``level``.
 
     ``vectors`` (N, D) are unit rows, one a picture, which the level ``edited`` needs. Each pair is linked once, by the
     first test that it passes. Files with the same bytes are linked to the first of them, which stands for all of them
-    in all further tests.
+    in all further tests. With a ``memory`` no test is made twice of the same contents.
     """
     if level is Level.EDITED and (vectors is None or len(vectors) != len(pictures)):
         raise ConfigError(f"the level edited needs a vector for each of {len(pictures)} pictures")
-    run = _Run(pictures, source, thresholds, verdicts or Verdicts(), progress)
+    run = _Run(pictures, source, thresholds, verdicts or Verdicts(), progress, memory)
     run.same_bytes()
     run.same_pixels_and_near(near=level is not Level.EXACT)
     if level is Level.EDITED and vectors is not None:
@@ -132,10 +155,13 @@ class _Run:
         thresholds: Thresholds,
         verdicts: Verdicts,
         progress: Progress | None,
+        memory: Memory | None,
     ) -> None:
         self._given = sorted(range(len(pictures)), key=lambda row: pictures[row].order)
         self._pictures = [pictures[row] for row in self._given]
         self._thresholds, self._verdicts = thresholds, verdicts
+        self._memory = memory
+        self._to_keep: dict[tuple[str, str, str], str | None] = {}
         self._progress = progress or (lambda stage, done, total: None)
         self._links: dict[Pair, Link] = {}
         self._refused: set[Pair] = set()
@@ -150,6 +176,7 @@ class _Run:
         )
 
     def found(self) -> Found:
+        self._keep()
         rows = self._given
         links = sorted(self._links.values(), key=lambda link: (link.a, link.b))
         return Found(
@@ -288,20 +315,21 @@ class _Run:
         if self._pictures[a].size != self._pictures[b].size or (bits or 0) > _SAME_PIXELS_BITS:
             return False
         self._tested["pixels"] += 1
-        contents = [self._read(self._contents, row) for row in (a, b)]
-        if None in contents or contents[0] != contents[1]:
+        if not self._told(a, b, "pixels", lambda: self._have_same_pixels(a, b)):
             return False
         hamming = {} if bits is None else {"hamming": bits}
         self._link(Link(a, b, Kind.PIXELS, {"test": "pixels", "change": "none", **hamming}))
         return True
 
+    def _have_same_pixels(self, a: int, b: int) -> bool | None:
+        first, second = (self._read(self._contents, row) for row in (a, b))
+        return None if first is None or second is None else first == second
+
     def _near(self, a: int, b: int, turn: int, bits: int) -> None:
         self._tested["near"] += 1
-        first, second = (self._read(self._small, row) for row in (a, b))
-        if first is None or second is None:
-            return
-        near = nearness(first, second, turn)
-        if near.agreement < self._thresholds.near_agreement or near.motion > self._thresholds.near_motion:
+        told = self._told(a, b, f"near, {hashing.TURNS[turn]}", lambda: self._nearness(a, b, turn))
+        limits = self._thresholds
+        if told is None or told["agreement"] < limits.near_agreement or told["motion"] > limits.near_motion:
             return
         sizes = self._pictures[a].size, self._pictures[b].size
         evidence = {
@@ -309,11 +337,19 @@ class _Run:
             "change": turn_in_words(turn, *sizes),
             "hamming": bits,
             "turn": hashing.TURNS[turn],
-            "agreement": round(near.agreement, 3),
-            "motion": round(near.motion, 3),
+            "agreement": round(told["agreement"], 3),
+            "motion": round(told["motion"], 3),
         }
         scale = (sizes[1][0] * sizes[1][1] / (sizes[0][0] * sizes[0][1])) ** 0.5
-        self._link(Link(a, b, Kind.NEAR, evidence, scale=scale))
+        back = turn_in_words(turned_back(turn), *sizes[::-1])
+        self._link(Link(a, b, Kind.NEAR, evidence, scale=scale, back=back))
+
+    def _nearness(self, a: int, b: int, turn: int) -> dict[str, float] | None:
+        first, second = (self._read(self._small, row) for row in (a, b))
+        if first is None or second is None:
+            return None
+        near = nearness(first, second, turn)
+        return {"agreement": float(near.agreement), "motion": float(near.motion)}
 
     def _edited(self, a: int, b: int, cosine: float | None, candidate: str) -> None:
         pair = (a, b)
@@ -321,29 +357,61 @@ class _Run:
             return
         self._refused.add(pair)
         self._tested["geometry"] += 1
-        first, second = (self._read(self._features, row) for row in pair)
-        if first is None or second is None:
-            return
-        found = local_features.compare(first, second)
-        if found is None or found.score < self._thresholds.edited_score:
+        told = self._told(a, b, "geometry", lambda: self._geometry(a, b))
+        if not told or told["score"] < self._thresholds.edited_score:
             return
         self._refused.discard(pair)
-        scale = found.scale * self._enlarged(b, second) / self._enlarged(a, first)
-        evidence = {
-            "test": "geometry",
+        proposed = {"candidate": candidate, **({} if cosine is None else {"cosine": round(cosine, 3)})}
+        evidence = {"test": "geometry", "change": told["change"], **proposed, **told["evidence"]}
+        of_a, of_b = told["shown"]
+        self._link(Link(a, b, Kind.EDITED, evidence, of_a, of_b, told["scale"], told["back"]))
+
+    def _geometry(self, a: int, b: int) -> dict[str, Any] | None:
+        """Return what local features tell of two pictures, {} where nothing; None where one cannot be read."""
+        first, second = (self._read(self._features, row) for row in (a, b))
+        if first is None or second is None:
+            return None
+        found = local_features.compare(first, second)
+        if found is None:
+            return {}
+        scale = float(found.scale * self._enlarged(b, second) / self._enlarged(a, first))
+        return {
+            "score": float(found.score),
+            "shown": [float(found.overlap_a), float(found.overlap_b)],
+            "scale": scale,
             "change": geometry_in_words(found, scale),
-            "candidate": candidate,
-            **({} if cosine is None else {"cosine": round(cosine, 3)}),
-            "matched": found.matched,
-            "inliers": found.inliers,
-            "overlap": [round(found.overlap_a, 3), round(found.overlap_b, 3)],
-            "scale": round(scale, 3),
-            "rotation": round(found.rotation_degrees, 1),
-            "flipped": found.mirrored,
-            "agreement": round(found.agreement, 3),
-            "score": round(found.score, 3),
+            "back": geometry_in_words(geometry_back(found), 1 / scale),
+            "evidence": {
+                "matched": found.matched,
+                "inliers": found.inliers,
+                "overlap": [round(float(found.overlap_a), 3), round(float(found.overlap_b), 3)],
+                "scale": round(scale, 3),
+                "rotation": round(float(found.rotation_degrees), 1),
+                "flipped": bool(found.mirrored),
+                "agreement": round(float(found.agreement), 3),
+                "score": round(float(found.score), 3),
+            },
         }
-        self._link(Link(a, b, Kind.EDITED, evidence, found.overlap_a, found.overlap_b, scale))
+
+    def _told(self, a: int, b: int, test: str, make: Callable[[], Any]) -> Any:
+        """Return what a test tells of two pictures, from memory where it was made before; None: it could not be."""
+        if self._memory is None:
+            return make()
+        key = (self._pictures[a].sha256, self._pictures[b].sha256, test)
+        known = self._memory.pair(*key)
+        if known is not None:
+            return json.loads(known[0] or "null")
+        told = make()
+        if told is not None:
+            self._to_keep[key] = json.dumps(told)
+            if len(self._to_keep) >= _KEPT_AT_ONCE:
+                self._keep()
+        return told
+
+    def _keep(self) -> None:
+        if self._memory is not None and self._to_keep:
+            self._memory.put_pairs(self._to_keep)
+            self._to_keep = {}
 
     def _enlarged(self, row: int, features: Features) -> float:
         """Return by how much the file's picture is larger than the decode the features are of."""
@@ -370,6 +438,7 @@ _SURE_BITS = (
 )
 _SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exactly by the pixels themselves
 _AT_ONCE = 64
+_KEPT_AT_ONCE = 512
 _KEPT_BYTES = 256 << 20
 
 
@@ -383,7 +452,9 @@ def _ordered(a: int, b: int) -> Pair:
 
 
 def _renamed(link: Link, rows: Sequence[int]) -> Link:
-    return Link(rows[link.a], rows[link.b], link.kind, link.evidence, link.shown_of_a, link.shown_of_b, link.scale)
+    return Link(
+        rows[link.a], rows[link.b], link.kind, link.evidence, link.shown_of_a, link.shown_of_b, link.scale, link.back
+    )
 
 
 Value = TypeVar("Value")

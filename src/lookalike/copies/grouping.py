@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from lookalike.copies.links import Kind, Link, Picture
@@ -28,17 +28,20 @@ class Group:
         return self.representative, *self.members
 
 
-def grouped(pictures: Sequence[Picture], links: Iterable[Link]) -> list[Group]:
+def grouped(
+    pictures: Sequence[Picture], links: Iterable[Link], different: Set[frozenset[str]] = frozenset()
+) -> list[Group]:
     """Return the groups that ``links`` (rows of ``pictures``) make, each picture in one at most; the largest first.
 
     Files of the same bytes count as one picture, and always come together. Flat pictures are grouped by bytes and
-    pixels only.
+    pixels only. Two contents that somebody called ``different`` (pairs of sha256) are in no group together, even where
+    a third one is linked to both: the one that is nearer to it stays.
     """
     links = [link for link in links if not _flat_and_unsure(pictures, link)]
     first, twins = _twins(pictures, links)
     stood_for = _who_stands_for_whom(links, first)
     groups = []
-    for head, own in _taken(pictures, stood_for):
+    for head, own in _taken(pictures, stood_for, different):
         members = dict(own)
         for row in (head, *own):
             members |= {twin: _to_head(pictures, head, row, twin, members) for twin in twins.get(row, ())}
@@ -84,7 +87,9 @@ def _who_stands_for_whom(links: Sequence[Link], first: Mapping[int, int]) -> dic
     return stands
 
 
-def _taken(pictures: Sequence[Picture], stands: Mapping[int, dict[int, Link]]) -> Iterable[tuple[int, dict[int, Link]]]:
+def _taken(
+    pictures: Sequence[Picture], stands: Mapping[int, dict[int, Link]], different: Set[frozenset[str]]
+) -> Iterable[tuple[int, dict[int, Link]]]:
     """Yield representatives with what each takes, those that can take most first."""
     stood_by: dict[int, set[int]] = defaultdict(set)
     for head, own in stands.items():
@@ -102,11 +107,24 @@ def _taken(pictures: Sequence[Picture], stands: Mapping[int, dict[int, Link]]) -
             heapq.heappush(heap, (-left[head], order, head))
             continue
         own = {row: link for row, link in stands[head].items() if row not in taken}
+        own = _agreeing(pictures, own, different)
         yield head, own
         for row in (head, *own):
             taken.add(row)
             for other in stood_by[row]:
                 left[other] -= 1
+
+
+def _agreeing(
+    pictures: Sequence[Picture], own: Mapping[int, Link], different: Set[frozenset[str]]
+) -> dict[int, Link]:
+    """Return the members without those that somebody called different from a member with a surer link."""
+    kinds = list(Kind)
+    kept: dict[int, Link] = {}
+    for row in sorted(own, key=lambda row: (kinds.index(own[row].kind), _order(pictures, row))):
+        if not any(frozenset((pictures[row].sha256, pictures[one].sha256)) in different for one in kept):
+            kept[row] = own[row]
+    return kept
 
 
 def _to_head(pictures: Sequence[Picture], head: int, row: int, twin: int, members: Mapping[int, Link]) -> Link:
@@ -115,7 +133,7 @@ def _to_head(pictures: Sequence[Picture], head: int, row: int, twin: int, member
         return _exact(head, twin)
     link = members[row]
     a, b = (head, twin) if _order(pictures, head) < _order(pictures, twin) else (twin, head)
-    return Link(a, b, link.kind, link.evidence, link.shown_of_a, link.shown_of_b, link.scale)
+    return Link(a, b, link.kind, link.evidence, link.shown_of_a, link.shown_of_b, link.scale, link.back)
 
 
 def _exact(a: int, b: int) -> Link:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -53,7 +53,7 @@ class Link:
 
     ``shown_of_a`` and ``shown_of_b`` are the shares of either picture's area that the other shows too, ``scale`` how
     much larger b shows it. ``evidence`` is ready for JSON: ``test`` names the test that passed, ``change`` says in
-    words how b differs from a, the rest is by how much.
+    words how b differs from a, the rest is by how much; ``back`` says how a differs from b.
     """
 
     a: int
@@ -63,6 +63,16 @@ class Link:
     shown_of_a: float = 1.0
     shown_of_b: float = 1.0
     scale: float = 1.0
+    back: str = "none"
+
+    def change_from(self, row: int) -> str:
+        """Return in words how the other one differs from this picture."""
+        return str(self.evidence.get("change", "none")) if row == self.a else self.back
+
+    def is_turned(self) -> bool:
+        """Tell whether the one is mirrored or lies otherwise than the other."""
+        turned = self.evidence.get("turn", TURNS[0]) != TURNS[0]
+        return turned or bool(self.evidence.get("flipped")) or abs(self.evidence.get("rotation", 0.0)) > _UPRIGHT
 
     def stands_for(self, row: int) -> bool:
         """Tell whether this picture could be kept in place of the other one.
@@ -74,6 +84,7 @@ class Link:
 
 
 _MOSTLY, _AS_LARGE = 0.5, 0.8
+_UPRIGHT = 45
 _WHOLE = 0.95
 _SAME = 0.03
 
@@ -89,6 +100,18 @@ def turn_in_words(turn: int, a: tuple[int, int], b: tuple[int, int]) -> str:
     elif abs(across - 1) > _SAME:
         words.append(f"resized to {_percent(across)}")
     return ", ".join(words) or "same size, other pixels"
+
+
+def turned_back(turn: int) -> int:
+    """Return the turn that takes another one back."""
+    around = TURNS.index("rotated 90"), TURNS.index("rotated 270")
+    return around[1 - around.index(turn)] if turn in around else turn
+
+
+def geometry_back(found: Geometry) -> Geometry:
+    """Return how a lies on b, as far as words go, of how b lies on a."""
+    rotation = found.rotation_degrees if found.mirrored else -found.rotation_degrees
+    return replace(found, overlap_a=found.overlap_b, overlap_b=found.overlap_a, rotation_degrees=rotation)
 
 
 def geometry_in_words(found: Geometry, scale: float) -> str:
