@@ -18,20 +18,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["BenchmarkRequest", "Comparison", "Gallery", "benchmark", "compare", "read"]
+__all__ = ["BenchmarkRequest", "Comparison", "Duplicates", "Gallery", "benchmark", "compare", "find_duplicates", "read"]
 
 if TYPE_CHECKING:
     from lookalike.apps.benchmark import BenchmarkRequest, benchmark
     from lookalike.apps.compare import Comparison, compare
+    from lookalike.apps.dedupe import find_duplicates
+    from lookalike.duplicates import Duplicates
     from lookalike.gallery import Gallery
     from lookalike.images import read
 
 _LAZY = {
     "BenchmarkRequest": "lookalike.apps.benchmark",
     "Comparison": "lookalike.apps.compare",
+    "Duplicates": "lookalike.duplicates",
     "Gallery": "lookalike.gallery",
     "benchmark": "lookalike.apps.benchmark",
     "compare": "lookalike.apps.compare",
+    "find_duplicates": "lookalike.apps.dedupe",
     "read": "lookalike.images",
 }
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike import __version__
+from lookalike.cli_duplicates import dedupe, leaks
 from lookalike.cli_encoders import encoders
 from lookalike.printing import (
+    FOUND,
     item_as_dict,
     json_option,
     names_of,
@@ -34,8 +36,6 @@ from lookalike.printing import (
 if TYPE_CHECKING:
     from lookalike.apps.mark import ForgetResult, MarkResult
 
-FOUND = 11
-"""The exit code of a check that found what it looks for."""
 GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
 gallery_option = click.option(
     "--gallery",
@@ -683,4 +683,6 @@ def robustness(source: str, encoder: str, angle: str | None, html: str | None, a
     return None
 
 
+cli.add_command(dedupe)
+cli.add_command(leaks)
 cli.add_command(encoders)

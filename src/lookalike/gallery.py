@@ -31,6 +31,7 @@ from lookalike.metadata import Given, checked, told_by_file
 from lookalike.pipeline import contents_of, embed, smallest_side
 from lookalike.protocols import Encoder, Reranker, TextEncoder
 from lookalike.roots import Roots, root_of
+from lookalike.stores.directory import DERIVED
 from lookalike.stores.marks import utc_now
 from lookalike.stores.sqlite import SqliteStore
 from lookalike.types import (
@@ -322,6 +323,11 @@ class Gallery:
     def spaces(self) -> list[Space]:
         """The spaces that this gallery holds vectors of, oldest first."""
         return list(self._store.spaces())
+
+    @property
+    def derived(self) -> Path:
+        """The folder of what may be deleted at any moment; it need not exist."""
+        return self._store.directory / DERIVED
 
     @property
     def metric(self) -> str:

@@ -10,13 +10,14 @@ name that people give to what they keep; then the shorter path, then the alphabe
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from lookalike.errors import ConfigError, InputError
 from lookalike.fineness import fineness
@@ -24,6 +25,7 @@ from lookalike.images import read_bytes, read_file
 from lookalike.images.header import read_header
 from lookalike.quality import measure
 
+_NOTE = "detail, blur, noise"
 RULES = ("best", "largest", "oldest", "newest", "shortest-path")
 
 # How many bytes of JPEG a byte of these is worth: Google's study of WebP (25 to 34 % smaller), and HEVC's usual half.
@@ -89,17 +91,38 @@ class Choice:
         return {"keep": self.keep, "reason": self.reason, "stay": list(self.stay), "drop": list(self.drop)}
 
 
-def look_at(paths: Iterable[str], protected: Iterable[str] = (), *, rule: str = "best") -> tuple[Candidate, ...]:
+class Memory(Protocol):
+    """Notes on contents (sha256), by name."""
+
+    def note(self, sha256: str, name: str) -> str | None:
+        """Return the note of this name on a content, or None."""
+        ...
+
+    def put_note(self, sha256: str, name: str, told: str) -> None:
+        """Keep a note on a content."""
+        ...
+
+
+def look_at(
+    paths: Iterable[str],
+    protected: Iterable[str] = (),
+    *,
+    rule: str = "best",
+    contents: Mapping[str, str] | None = None,
+    memory: Memory | None = None,
+) -> tuple[Candidate, ...]:
     """Return the candidates of one group, in the order given; raise UnreadableImage for a file that cannot be read.
 
     ``protected`` are those of the paths that must stay. Pixels are decoded only for ``best``, and only where the
-    files differ: exact copies are told by their headers.
+    files differ: exact copies are told by their headers. With a ``memory``, and the sha256 of each path in
+    ``contents``, no content is decoded twice.
     """
     check_rule(rule)
     safe = set(protected)
     found = tuple(_header(path, path in safe) for path in paths)
     if rule == "best" and _pixels_may_decide(found):
-        return tuple(_measured(candidate) for candidate in found)
+        known = contents or {}
+        return tuple(_measured(candidate, known.get(candidate.path), memory) for candidate in found)
     return found
 
 
@@ -274,7 +297,14 @@ def _pixels_may_decide(candidates: Sequence[Candidate]) -> bool:
     return len({(c.format, c.pixels, c.size_bytes, c.jpeg_quality, c.taken) for c in candidates}) > 1
 
 
-def _measured(candidate: Candidate) -> Candidate:
+def _measured(candidate: Candidate, sha256: str | None, memory: Memory | None) -> Candidate:
+    kept = None if memory is None or sha256 is None else memory.note(sha256, _NOTE)
+    if kept is not None:
+        detail, blur, noise = json.loads(kept)
+        return replace(candidate, detail=detail, blur=blur, noise=noise)
     image = read_bytes(read_file(candidate.path).data, candidate.path)
     quality = measure(image)
-    return replace(candidate, detail=fineness(image), blur=quality.blur, noise=quality.noise)
+    detail, blur, noise = float(fineness(image)), float(quality.blur), float(quality.noise)
+    if memory is not None and sha256 is not None:
+        memory.put_note(sha256, _NOTE, json.dumps([detail, blur, noise]))
+    return replace(candidate, detail=detail, blur=blur, noise=noise)

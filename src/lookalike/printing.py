@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lookalike.changing import Robustness
     from lookalike.types import Hits, Item, Skipped
 
+FOUND = 11
+"""The exit code of a check that found what it looks for."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 

@@ -73,7 +73,8 @@ class Split:
         for unit, one in sorted(zip(units, pictures, strict=True), key=lambda pair: (pair[0], pair[1].label)):
             first.setdefault(unit, one.label)
         order = sorted(first, key=lambda unit: (first[unit], self._lot(unit)))
-        gallery, count = set(), defaultdict(int)
+        gallery: set[str] = set()
+        count: dict[str, int] = defaultdict(int)
         for unit in order:
             if count[first[unit]] % 2 == 0:
                 gallery.add(unit)

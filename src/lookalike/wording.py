@@ -12,6 +12,7 @@ from lookalike.apps.decide import DecidedHits
 from lookalike.benchmarking import Configuration
 from lookalike.calibration import Calibration, Fit
 from lookalike.calibration.rates import Rate
+from lookalike.duplicates import Duplicates
 from lookalike.policies.calibrated import DEFAULT_FALSE_ALARM_RATE, percent
 from lookalike.report import Said
 from lookalike.report_benchmark import COST_NAMES, compared_row, costs_row, figures_row
@@ -207,3 +208,40 @@ def _compared(report: BenchmarkReport) -> list[str]:
         return []
     head = (f"against {report.configurations[0].name}", "", "difference", "won", "lost")
     return ["", *table([head, *map(compared_row, report.differences)], "<<>>>"), ""]
+
+
+# dedupe
+
+_GROUPS_SHOWN = 50
+
+
+def copies(found: Duplicates) -> list[str]:
+    """Return each group: what is kept and why, what may go and what stays, with the change; then the sums."""
+    lines: list[str] = []
+    for number, group in enumerate(found.groups[:_GROUPS_SHOWN], 1):
+        lines.append(f"group {number}: keep {group.keep} ({group.reason})")
+        lines += [
+            f"    {one.fate:4}  {one.path}  {one.kind.value}{_change(one.evidence.get('change'))}"
+            + (f"; stays: {one.why}" if one.fate == "stay" else "")
+            for one in group.members[1:]
+        ]
+    if len(found.groups) > _GROUPS_SHOWN:
+        lines.append(f"… and {len(found.groups) - _GROUPS_SHOWN} more groups; --csv, --json and --html list them")
+    lines.append(
+        f"{found.pictures:,} pictures, {len(found.groups):,} groups of copies; {len(found.drop):,} may go, "
+        f"{found.bytes_to_gain / 1e6:,.1f} MB"
+    )
+    if found.recalibration:
+        made = found.recalibration
+        lines.append(
+            f"edited copies from a score of {made.thresholds.edited_score:g} on: expected precision "
+            f"{made.expected_precision:.4f}, finding {made.recall:.1%} of the copies that were tried "
+            f"({made.copies} copies, {made.impostors} pairs of different pictures)"
+        )
+    if found.crowded:
+        lines.append(f"{len(found.crowded):,} pictures hash alike with so many that they were compared with some only")
+    return lines
+
+
+def _change(change: object) -> str:
+    return "" if change in (None, "none") else f": {change}"

@@ -115,9 +115,7 @@ def _taken(
                 left[other] -= 1
 
 
-def _agreeing(
-    pictures: Sequence[Picture], own: Mapping[int, Link], different: Set[frozenset[str]]
-) -> dict[int, Link]:
+def _agreeing(pictures: Sequence[Picture], own: Mapping[int, Link], different: Set[frozenset[str]]) -> dict[int, Link]:
     """Return the members without those that somebody called different from a member with a surer link."""
     kinds = list(Kind)
     kept: dict[int, Link] = {}
