@@ -62,14 +62,13 @@ class Fingerprint:
 def fingerprint(pixels: Pixels) -> Fingerprint:
     """Return the fingerprint of (H, W, 3) uint8 pixels; a reduced decode of 128 pixels a side is enough."""
     grey = luma(pixels)
-    small = _grid(grey)
-    coefficients = _lowest_frequencies(small)
-    parts = [_grid(part) for part in _quarters(averaged(grey, 2 * _GRID, 2 * _GRID))]
+    double = averaged(grey, 2 * _GRID, 2 * _GRID)
+    whole = double.reshape(_GRID, 2, _GRID, 2).mean(axis=(1, 3))
     inner = _without_margins(grey)
-    parts.append(_grid(inner) if inner is not None else np.zeros((_GRID, _GRID), np.float32))
-    packed = np.stack([_packed(_lowest_frequencies(part)[None])[0] for part in parts])
-    part_quality = np.array([_quality(part) for part in parts], np.uint8)
-    return Fingerprint(_packed(_turned(coefficients)), _quality(small), packed, part_quality)
+    inside = np.zeros_like(whole) if inner is None else averaged(inner, _GRID, _GRID)
+    grids = np.stack([whole, *_quarters(double), inside])
+    frequencies, quality = _lowest_frequencies(grids), _quality(grids)
+    return Fingerprint(_packed(_turned(frequencies[0])), int(quality[0]), _packed(frequencies[1:]), quality[1:])
 
 
 def luma(pixels: Pixels) -> Float32:
@@ -77,10 +76,6 @@ def luma(pixels: Pixels) -> Float32:
     weights = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
     weighted: Float32 = pixels.astype(np.float32) @ weights
     return weighted
-
-
-def _grid(grey: Float32) -> Float32:
-    return averaged(grey, _GRID, _GRID)
 
 
 def averaged(grey: Float32, height: int, width: int) -> Float32:
@@ -109,10 +104,10 @@ def _waves() -> Float32:
     return waves.astype(np.float32)
 
 
-def _lowest_frequencies(small: Float32) -> Float32:
-    """Return (16, 16), rows by vertical frequency."""
+def _lowest_frequencies(grids: Float32) -> Float32:
+    """Return (N, 16, 16) of (N, 64, 64), rows by vertical frequency."""
     waves = _waves()
-    return np.asarray(waves @ small @ waves.T, np.float32)
+    return np.asarray(waves @ grids @ waves.T, np.float32)
 
 
 def _turned(coefficients: Float32) -> Float32:
@@ -139,9 +134,11 @@ def _packed(coefficients: Float32) -> Words:
 _SPREAD = np.arange(BITS).reshape(16, 16).T.ravel()
 
 
-def _quality(small: Float32) -> int:
-    down, across = (np.abs(np.diff(small, axis=axis)) * (100 / 255) // 1 for axis in (0, 1))
-    return int(min(_MOST, (down.sum() + across.sum()) // 90))
+def _quality(grids: Float32) -> NDArray[np.uint8]:
+    """Return (N,), 0 to 100, of (N, 64, 64)."""
+    steps = (np.abs(np.diff(grids, axis=axis)) * (100 / 255) for axis in (1, 2))
+    sums = sum(step.astype(np.int32).sum(axis=(1, 2)) for step in steps)
+    return np.minimum(sums // 90, _MOST).astype(np.uint8)
 
 
 def _quarters(grey: Float32) -> list[Float32]:
@@ -159,7 +156,7 @@ def _without_margins(grey: Float32) -> Float32 | None:
 
     The rows (and of these the columns) that are mostly of another colour than the most frequent one.
     """
-    levels = np.rint(grey).astype(np.int64)
+    levels = grey.astype(np.int16)
     counts = np.bincount(levels.ravel(), minlength=256)
     paper = int(counts.argmax())
     if counts[max(paper - _EVEN, 0) : paper + _EVEN + 1].sum() < _LEAST_PAPER * grey.size:
