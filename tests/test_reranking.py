@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+import skimage.data
 
 from conftest import Cli
 from lookalike import registry
@@ -221,3 +223,35 @@ def test_a_search_reranks_its_nearest_hundred(cli: Cli, classes: Path, tmp_path:
     assert [hit["id"] for hit in told["queries"][0]["hits"]] == want
     assert all("reranked" in hit for hit in told["queries"][0]["hits"])
     assert "no --rerank" in cli("search", items[0].path or "", "-g", place, "--rerank", "k-reciprocal", "--decide").err
+
+
+def test_local_finds_the_picture_that_holds_the_query(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    place = tmp_path / "gallery"
+    big = PIL.Image.new("RGB", (640, 480), "gray")
+    whole = PIL.Image.fromarray(skimage.data.astronaut())
+    big.paste(whole.resize((300, 300)), (20, 150))
+    big.paste(PIL.Image.fromarray(skimage.data.coffee()).resize((300, 200)), (330, 20))
+    big.save(photos / "holds.png")
+    for name in ("astronaut.jpg", "coffee.jpg"):
+        (photos / name).unlink(missing_ok=True)
+    query = tmp_path / "query.png"
+    whole.crop((100, 0, 400, 300)).save(query)
+    cli("index", photos, "-g", place, "--encoder", "color-histogram")
+    plain = cli("search", query, "-g", place, "-k", "20", "--json").json["queries"][0]["hits"]
+    told = cli("search", query, "-g", place, "-k", "20", "--rerank", "local", "--json").json["queries"][0]["hits"]
+    assert Path(told[0]["path"]).name == "holds.png"
+    assert told[0]["reranked"] > 3
+    assert Path(plain[0]["path"]).name != "holds.png"
+    # The others keep their order.
+    rest = [hit["id"] for hit in told if hit["reranked"] < 3]
+    assert rest == [hit["id"] for hit in plain if hit["id"] in rest]
+    like = cli("search", "--like", told[0]["id"], "-g", place, "-k", "1", "--rerank", "local", "--json").json
+    assert like["queries"][0]["hits"][0]["id"] == told[0]["id"]
+    cropped = cli(
+        "search", photos / "holds.png", "--crop", "330,20,300,200", "-g", place, "--rerank", "local", "--json"
+    )
+    assert Path(cropped.json["queries"][0]["hits"][0]["path"]).name == "holds.png"
+    (photos / "holds.png").unlink()
+    gone = cli("search", query, "-g", place, "-k", "20", "--rerank", "local", "--json").json["queries"][0]["hits"]
+    assert [hit["id"] for hit in gone] == [hit["id"] for hit in plain]
+    assert "leave out --together" in cli("search", query, query, "--together", "-g", place, "--rerank", "local").err

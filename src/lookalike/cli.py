@@ -177,7 +177,9 @@ def index(
 @click.option("--together", is_flag=True, help="The pictures show one thing: search once, with all of them.")
 @click.option("--exact", is_flag=True, help="Compare every item, also where there is an approximate index.")
 @click.option(
-    "--rerank", metavar="HOW", help="Put the nearest hundred in a new order: k-reciprocal or query-expansion."
+    "--rerank",
+    metavar="HOW",
+    help="Put the nearest in a new order: k-reciprocal, query-expansion; or local: by where the picture lies in them.",
 )
 @click.option("--decide", is_flag=True, help="Say of each hit whether it matches, and return only those that do.")
 @click.option(

@@ -27,6 +27,8 @@ from lookalike.types import Float32, Skipped
 
 Progress = Callable[[int], object]
 
+HASHED_SIDE = 128
+"""How many pixels a side are enough for a hash."""
 _BATCH = 256
 
 
@@ -172,12 +174,15 @@ class _Eye:
             return Skipped(path, reason_of(error))
 
     def _made(self, path: str, sha256: str, data: bytes | None) -> tuple[_Made, Float32 | None]:
-        image = read_bytes(contents_of(path).data if data is None else data, path, DECODED_SIDE)
+        side = HASHED_SIDE if self._encoder is None else DECODED_SIDE
+        image = read_bytes(contents_of(path).data if data is None else data, path, side)
         vector = None if self._encoder is None else self._encoder.encode([image]).vectors[0]
         with self._lock:
             self.decoded += 1
             self._new.add(sha256)
-        return _Made(image.size, fingerprint(image.pixels), inside_share(image.pixels)), vector
+        # Frames and parts matter only where parts of pictures are compared.
+        inside = 1.0 if self._encoder is None else inside_share(image.pixels)
+        return _Made(image.size, fingerprint(image.pixels), inside), vector
 
     def keep(self, path: str, look: _Look) -> None:
         """Keep what was found, in the order of the files; write it from time to time."""

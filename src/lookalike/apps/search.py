@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Box, Gallery
+from lookalike.images import read
+from lookalike.located import DEPTH, LOCAL, by_local_features
 from lookalike.pipeline import in_parallel, reason_of
 from lookalike.types import Embeddings, Hit, Hits, Skipped, Space
 from lookalike.words import Words
@@ -61,6 +63,8 @@ def search_with(
     """
     if request.words and not (images or like):
         return search_words(gallery, request.words, request)
+    if request.rerank == LOCAL:
+        return _search_located(gallery, images, like, request, together=together)
     if bool(images) == bool(like):
         raise ConfigError(
             "name the pictures to search with, or items with --like ID: one of the two (or only words, with --text)"
@@ -91,6 +95,23 @@ def search_together(gallery: Gallery, queries: Sequence[str], request: Request) 
 def search_like(gallery: Gallery, ids: Sequence[str], request: Request) -> SearchResult:
     """Search with the stored vectors of items, given by id or path; no picture is opened, no encoder needed."""
     return _answered(gallery, ids, gallery.embeddings(ids), request, [item.path for item in gallery.get(ids)])
+
+
+def _search_located(
+    gallery: Gallery, images: Sequence[str], like: Sequence[str], request: Request, *, together: bool
+) -> SearchResult:
+    """Search, and look for each query's picture in its nearest hits by local features."""
+    if together or request.words:
+        raise ConfigError("--rerank local looks for one picture in the hits: leave out --together, --text and --minus")
+    deep = replace(request, k=max(request.k, DEPTH), rerank=None)
+    found = search_with(gallery, images, like, deep)
+    hits = []
+    for of_query, picture in zip(found.queries, found.pictures, strict=True):
+        if picture is None:
+            raise InputError(f"item {of_query.query} came without a picture: there is nothing to look for in its hits")
+        image = read(picture, None if request.crop else gallery.encoder().at_least)
+        hits.append(by_local_features(image.crop(*request.crop) if request.crop else image, of_query, request.k))
+    return replace(found, queries=tuple(hits))
 
 
 def search_words(gallery: Gallery, words: Words, request: Request) -> SearchResult:

@@ -12,13 +12,15 @@ Pixels: TypeAlias = NDArray[np.uint8]
 _NEAR = 12
 _ALMOST_ALL = 0.98
 _THIN = 0.02
+# 0; 1 to 4; 5 to 20; and so on: each block ends where the next one begins.
+_BLOCKS = (0, 1, 5, 21, 85, 341, 1365, 5461, 21845)
 
 
 def inside_share(pixels: Pixels) -> float:
     """Return the share of the area, above 0 to 1, that is left of (H, W, 3) uint8 when even borders are cut off.
 
-    A border is made of lines of which 98 % of the pixels are within 12 levels of the line's median, and that median
-    within as much of the outermost one. 1 where all borders are thinner than 2 % of a side, or nothing would be left.
+    A border is made of lines of which 98 % of the pixels are within 12 levels of the outermost line's median. 1 where all
+    borders are thinner than 2 % of a side, or nothing would be left.
     """
     height, width = pixels.shape[:2]
     top, bottom = _margin(pixels), _margin(pixels[::-1])
@@ -33,9 +35,13 @@ def inside_share(pixels: Pixels) -> float:
 
 def _margin(lines: Pixels) -> int:
     """Return how many of the first lines, (N, M, 3), are of one colour."""
-    wide = lines.astype(np.int16)
-    medians = np.median(wide, axis=1).astype(np.int16)
-    even = (np.abs(wide - medians[:, None]).max(axis=2) <= _NEAR).mean(axis=1) >= _ALMOST_ALL
-    like_first = np.abs(medians - medians[0]).max(axis=1) <= _NEAR
-    breaks = np.flatnonzero(~(even & like_first))
-    return int(breaks[0]) if len(breaks) else len(lines)
+    first = np.median(lines[0], axis=0)
+    count = 0
+    # Few pictures have a border, so lines are looked at in growing blocks, and mostly only the first.
+    for start in _BLOCKS:
+        block = lines[start : 4 * start + 1]
+        near = (np.abs(block - first) <= _NEAR).all(axis=2).mean(axis=1) >= _ALMOST_ALL
+        if not near.all():
+            return count + int(near.argmin())
+        count += len(block)
+    return min(count, len(lines))
