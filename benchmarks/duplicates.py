@@ -6,13 +6,21 @@ are linked, *precision* the share of the linked pairs that show the same origina
 both, neither counts. The photos are every second one of ``imagenet_photos``: those at odd places, since thresholds were
 chosen on those at even ones (``--tuning`` takes these).
 
-*impostors*: the highest scores of pairs of other sets that are no copies, and how many were linked. Of ``scene_pairs``,
-photos of the same scene, ``near`` must link none.
+*impostors*: how many pairs were linked in sets of pictures that are no copies of one another, though some are taken
+from one place within moments. Of ``scene_pairs``, photos of the same scene, ``near`` links none but one picture that
+lies there twice, in two sizes.
+
+*mostly distinct*: what each stage costs on all sets at hand, where one photo in ten has two copies.
+
+*growth*: time and memory of all pairs of hashes and of the nearest by embedding, each size in a process of its own;
+hashes and vectors are those of the photos at hand, each with much noise, and one in ten of them with little.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -24,18 +32,33 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.edited_copies import EDITS, HARD, Copy, build
-from benchmarks.harness import Report, Target, parser, say
+from benchmarks.harness import Report, Target, parser, peak_memory_mib, say, seconds, subprocess_output
 from benchmarks.photos import SHARED, photo_files
 from lookalike import registry
+from lookalike.copies.candidates import nearest
 from lookalike.copies.cascade import DECODED_SIDE, Found, Source, find_links
-from lookalike.copies.hashing import fingerprint
+from lookalike.copies.hashing import Words, fingerprint, pairs_across, pairs_within
 from lookalike.copies.links import Kind, Level, Picture
 from lookalike.images import read
+from lookalike.types import Float32
 
 _PHOTOS, _QUICK = 60, 6
 _FILLERS = 40
 _IMPOSTORS = ("scene_pairs", "coil100", "grocery", "chest_xray", "bccd", "deeppcb", "parking", "clothing")
 _AT_MOST = 150
+_DISTINCT = (
+    "imagenet_photos",
+    "grocery",
+    "clothing",
+    "bccd",
+    "chest_xray",
+    "scene_pairs",
+    "emoji_vendors",
+    "textile_sim",
+)
+_KINDS = {".jpg", ".jpeg", ".png"}
+_TWO_EDITS = ("crop 70 %", "JPEG 30")
+_JOINS = 9  # seven turns, and of the parts of a picture one or two are worth a hash
 
 Finder = Callable[[Sequence[Path], "Clock"], set[frozenset[int]]]
 """Finds pairs of places in a list of files; a peer is one more of these."""
@@ -59,12 +82,20 @@ def main() -> None:
     arguments.add_argument("--photos", type=int, default=_PHOTOS, help=f"how many originals ({_PHOTOS})")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--tuning", action="store_true", help="take the photos that thresholds were chosen on")
+    arguments.add_argument("--growth", type=int, nargs="*", default=[10_000, 100_000], help="sizes; 1000000 takes long")
+    arguments.add_argument("--grow", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
+    if options.grow:
+        _grow(options.grow)
+        return
     report = Report("Duplicates: edited copies among photos", ("numpy", "opencv-python-headless", "simplejpeg"))
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as scratch:
         photos = _QUICK if options.quick else options.photos
         _edited(report, Path(scratch), photos, options.seed, tuning=options.tuning)
     _impostors(report, 20 if options.quick else _AT_MOST)
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as scratch:
+        _mostly_distinct(report, Path(scratch), 60 if options.quick else None)
+    _growth(report, [1000] if options.quick else options.growth)
     report.print()
 
 
@@ -172,7 +203,7 @@ def _costs(report: Report, clock: Clock, files: int, what: str) -> None:
 def _impostors(report: Report, at_most: int) -> None:
     rows = []
     for name in _IMPOSTORS:
-        files = sorted(p for p in (SHARED / name).rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        files = sorted(p for p in (SHARED / name).rglob("*") if p.suffix.lower() in _KINDS)
         files = files if name in {"scene_pairs", "coil100"} else files[:: max(1, len(files) // at_most)]
         if not files:
             report.text(f"{name} is not at hand and was left out.")
@@ -184,6 +215,77 @@ def _impostors(report: Report, at_most: int) -> None:
         rows.append((name, str(min(len(files), at_most)), *map(str, kinds), "; ".join(shown[:6])))
     report.section("Pairs linked in sets of pictures that are no copies of one another (some are)")
     report.table(("set", "pictures", *Kind, "such as"), rows)
+
+
+def _mostly_distinct(report: Report, folder: Path, at_most: int | None) -> None:
+    files = [path for name in _DISTINCT for path in sorted((SHARED / name).rglob("*")) if path.suffix.lower() in _KINDS]
+    files = (files or photo_files())[:at_most]
+    copies = [copy for copy in build(folder, files[::10], files[1::10], 0) if copy.edit in _TWO_EDITS]
+    clock = Clock()
+    say(f"mostly distinct: {len(files)} and {len(copies)} copies")
+    found = search([*files, *(copy.path for copy in copies)], clock)
+    count = len(files) + len(copies)
+    _costs(report, clock, count, f"mostly distinct pictures; tested: {dict(found.tested)}")
+    near = Clock()
+    search([*files, *(copy.path for copy in copies)], near, Level.NEAR)
+    _costs(report, near, count, "the same, level near")
+
+
+def _growth(report: Report, sizes: Sequence[int]) -> None:
+    rows = []
+    for size in sizes:
+        say(f"growth: {size:,}")
+        measured = subprocess_output([sys.executable, "-m", "benchmarks.duplicates", "--grow", str(size)])
+        rows.append((f"{size:,}", *measured.strip().split("\t")))
+    report.section("Growth")
+    header = (
+        "items",
+        "pairs of hashes, s",
+        "turned and parts, s",
+        "pairs",
+        "nearest by embedding, s",
+        "peak memory, MiB",
+    )
+    report.table(header, rows)
+
+
+def _grow(size: int) -> None:
+    """Print what one size costs."""
+    rng = np.random.default_rng(0)
+    encoder = registry.encoder(registry.DEFAULT_ENCODER)
+    images = [read(path, at_least=DECODED_SIDE) for path in photo_files()[::2]]
+    hashes = np.stack([fingerprint(image.pixels).hashes[0] for image in images])
+    vectors = np.vstack([encoder.encode([image]).vectors for image in images])
+    every = _noisy_hashes(hashes, size, rng)
+    counts: list[int] = []
+    upright = seconds(lambda: counts.append(len(pairs_within(every, 31))))
+    across = sum(seconds(lambda: pairs_across(every, every[::-1], 15, 31)) for _ in range(_JOINS))
+    embedded = _noisy_vectors(vectors, size, rng)
+    near = seconds(lambda: nearest(embedded, 0.5))
+    figures = f"{upright:.1f}", f"{across:.1f}", f"{counts[0]}", f"{near:.1f}", f"{peak_memory_mib():.0f}"
+    print("\t".join(figures))
+
+
+def _noisy_hashes(hashes: Words, size: int, rng: np.random.Generator) -> Words:
+    """Return real hashes with 15 % of the bits flipped; the last tenth are earlier ones with 2 % flipped."""
+    bits = np.unpackbits(hashes.view(np.uint8), axis=1)
+    every = bits[rng.integers(len(bits), size=size)]
+    every ^= rng.random(every.shape, np.float32) < 0.15
+    copies = size // 10
+    every[-copies:] = every[:copies] ^ (rng.random((copies, 256), np.float32) < 0.02)
+    return np.packbits(every, axis=1).view(np.uint64)
+
+
+def _noisy_vectors(vectors: Float32, size: int, rng: np.random.Generator) -> Float32:
+    """Return real vectors, each mixed with another one and noise, of length 1; the last tenth are earlier ones."""
+    every = vectors[rng.integers(len(vectors), size=size)]
+    for start in range(0, size, 1 << 14):
+        block = every[start : start + (1 << 14)]
+        block += 0.7 * vectors[rng.integers(len(vectors), size=len(block))]
+        block += rng.standard_normal(block.shape, np.float32) * np.float32(0.5 / np.sqrt(block.shape[1]))
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    every[-(size // 10) :] = every[: size // 10]
+    return every
 
 
 if __name__ == "__main__":

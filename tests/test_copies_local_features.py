@@ -16,7 +16,7 @@ from lookalike.copies import local_features
 from lookalike.copies.agreement import agreement, displacement, softened
 from lookalike.copies.cascade import Thresholds
 from lookalike.copies.hashing import luma
-from lookalike.copies.local_features import Geometry, compare, extract
+from lookalike.copies.local_features import Geometry, compare, corners, extract, first_look, prepared
 from lookalike.errors import MissingDependency
 from lookalike.images.reencode import resized, through_jpeg
 
@@ -166,6 +166,18 @@ def test_without_opencv_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingDependency, match=r"pip install 'lookalike\[dedupe\]'"):
         extract(photo("coffee"))
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket"])
+def test_a_first_look_tells_crops_from_other_photos(name: str) -> None:
+    own = corners(prepared(photo(name)))
+    crop = photo(name)[30:170, 60:260]
+    turned = np.array(PIL.Image.fromarray(photo(name)).rotate(15, PIL.Image.Resampling.BICUBIC))
+    for copy in (crop, turned, through_jpeg(photo(name), 15)):
+        assert first_look(own, corners(prepared(copy))) >= 10
+    for other in {"astronaut", "coffee", "chelsea", "rocket"} - {name}:
+        assert first_look(own, corners(prepared(photo(other)))) < 10
+    assert first_look(own, corners(prepared(np.zeros((50, 50, 3), np.uint8)))) == 0
 
 
 def test_agreement_is_that_of_numpys_correlation_in_blocks() -> None:

@@ -33,7 +33,7 @@ from lookalike.copies.links import (
     turn_in_words,
     turned_back,
 )
-from lookalike.copies.local_features import Features
+from lookalike.copies.local_features import Corners, Features
 from lookalike.copies.nearness import nearness, small_luma
 from lookalike.errors import ConfigError, InputError
 from lookalike.types import Float32
@@ -171,8 +171,14 @@ class _Run:
         self._single: list[int] = []
         self._contents = _Cache(lambda row: source.content(self._given[row]), lambda _: 64)
         self._small = _Cache(lambda row: small_luma(source.pixels(self._given[row])), lambda small: small.nbytes)
+        self._prepared = _Cache(
+            lambda row: local_features.prepared(source.pixels(self._given[row])), lambda ready: ready.grey.nbytes
+        )
+        self._corners: _Cache[Corners] = _Cache(
+            lambda row: local_features.corners(self._prepared.get(row)), lambda corners: 2 * corners.bits.nbytes
+        )
         self._features: _Cache[Features] = _Cache(
-            lambda row: local_features.extract(source.pixels(self._given[row])), lambda features: features.nbytes
+            lambda row: local_features.extract(self._prepared.get(row)), lambda features: features.nbytes
         )
 
     def found(self) -> Found:
@@ -356,6 +362,8 @@ class _Run:
         if pair in self._links or pair in self._refused or any(self._pictures[r].fingerprint.flat for r in pair):
             return
         self._refused.add(pair)
+        if cosine is not None and cosine < _SURE_COSINE and not self._worth_it(a, b):
+            return
         self._tested["geometry"] += 1
         told = self._told(a, b, "geometry", lambda: self._geometry(a, b))
         if not told or told["score"] < self._thresholds.edited_score:
@@ -413,6 +421,12 @@ class _Run:
             self._memory.put_pairs(self._to_keep)
             self._to_keep = {}
 
+    def _worth_it(self, a: int, b: int) -> bool:
+        """Tell whether a first look at two pictures of middling cosine finds anything in common."""
+        self._tested["first look"] += 1
+        first, second = (self._read(self._corners, row) for row in (a, b))
+        return first is not None and second is not None and local_features.first_look(first, second) >= _ENOUGH_CORNERS
+
     def _enlarged(self, row: int, features: Features) -> float:
         """Return by how much the file's picture is larger than the decode the features are of."""
         return float(max(self._pictures[row].size) / (max(features.grey.shape) * features.reduction))
@@ -437,6 +451,7 @@ _SURE_BITS = (
     15  # of turned pictures and parts, pairs above may be lost: all pairs within 31 would cost 17 times as much
 )
 _SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exactly by the pixels themselves
+_SURE_COSINE, _ENOUGH_CORNERS = 0.75, 4
 _AT_ONCE = 64
 _KEPT_AT_ONCE = 512
 _KEPT_BYTES = 256 << 20

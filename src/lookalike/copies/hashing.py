@@ -138,7 +138,7 @@ def _quality(grids: Float32) -> NDArray[np.uint8]:
     """Return (N,), 0 to 100, of (N, 64, 64)."""
     steps = (np.abs(np.diff(grids, axis=axis)) * (100 / 255) for axis in (1, 2))
     sums = sum(step.astype(np.int32).sum(axis=(1, 2)) for step in steps)
-    return np.minimum(sums // 90, _MOST).astype(np.uint8)
+    return np.asarray(np.minimum(sums // 90, _MOST), np.uint8)
 
 
 def _quarters(grey: Float32) -> list[Float32]:
