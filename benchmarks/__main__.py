@@ -20,6 +20,7 @@ NAMES = (
     "decisions",
     "encoders",
     "evaluation",
+    "duplicates",
     "doctor",
     "results",
     "viewpoint",
