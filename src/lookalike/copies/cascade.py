@@ -454,7 +454,7 @@ _SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exact
 _SURE_COSINE, _ENOUGH_CORNERS = 0.75, 4
 _AT_ONCE = 64
 _KEPT_AT_ONCE = 512
-_KEPT_BYTES = 256 << 20
+_KEPT_BYTES = 128 << 20
 
 
 def _stacked(hashes: Iterable[hashing.Words]) -> hashing.Words:

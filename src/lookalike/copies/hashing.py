@@ -240,7 +240,7 @@ class NearHashes:
 
 _BANDS, _BAND_BITS = 16, 16
 _LEADERS = 8
-_AT_ONCE = 1 << 21
+_AT_ONCE = 1 << 18
 _FARTHEST = 2 * _BANDS - 1
 
 
@@ -257,12 +257,16 @@ def _fullest(count: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sorted:
-    """Hashes in the order of one band: ``keys`` (N,) uint16 ascending, their ``words`` (N, 4) and ``rows`` (N,)."""
+    """Hashes in the order of one band: ``keys`` (N,) uint16 ascending, their ``words`` (4, N) and ``rows`` (N,).
+
+    ``telling`` are the words that the band is no part of: hashes of one bucket differ most there.
+    """
 
     keys: NDArray[np.uint16]
     words: Words
     rows: NDArray[np.int64]
     edges: NDArray[np.int64]
+    telling: tuple[int, ...]
 
     @classmethod
     def by_band(cls, hashes: Words, band: int) -> _Sorted:
@@ -270,7 +274,8 @@ class _Sorted:
         rows = np.argsort(keys, kind="stable")
         edges = np.zeros((1 << _BAND_BITS) + 1, np.int64)
         np.cumsum(np.bincount(keys, minlength=1 << _BAND_BITS), out=edges[1:])
-        return cls(keys[rows], hashes[rows], rows, edges)
+        telling = tuple(word for word in range(4) if word != band // 4)
+        return cls(keys[rows], np.ascontiguousarray(hashes[rows].T), rows, edges, telling)
 
     def bucket(self, keys: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return for each key where its hashes begin and end."""
@@ -305,12 +310,14 @@ class _Found:
 
     def take(self, asked: _Sorted, lot: _Sorted, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
         """Compare each place of ``asked`` with the places ``starts`` to ``ends`` of ``lot``."""
-        for places, others in _expanded(starts, np.maximum(ends - starts, 0)):
+        for begin, counts, others in _expanded(starts, np.maximum(ends - starts, 0)):
+            some = slice(begin, begin + len(counts))
             # Half of the bits rule out nearly all pairs.
-            half = _ones(asked.words[places, :2] ^ lot.words[others, :2]).sum(axis=1, dtype=np.int64)
+            half = sum(_ones(np.repeat(asked.words[k, some], counts) ^ lot.words[k, others]) for k in asked.telling[:2])
             close = np.flatnonzero(half <= self._radius)
-            left, right = places[close], others[close]
-            bits = half[close] + _ones(asked.words[left, 2:] ^ lot.words[right, 2:]).sum(axis=1, dtype=np.int64)
+            left, right = np.repeat(np.arange(begin, begin + len(counts)), counts)[close], others[close]
+            differing = [_ones(asked.words[k, left] ^ lot.words[k, right]) for k in range(4)]
+            bits: NDArray[np.int64] = np.sum(differing, axis=0, dtype=np.int64)
             near = bits <= self._radius
             self._new.append((self._key(asked.rows[left[near]], lot.rows[right[near]]), bits[near]))
 
@@ -334,8 +341,10 @@ class _Found:
 
 def _expanded(
     starts: NDArray[np.int64], counts: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (place, other) for the ``counts`` others from ``starts`` on of each place, about ``_AT_ONCE`` at a time."""
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the first of some places, their ``counts``, and the others from ``starts`` on of one place after another,
+    about ``_AT_ONCE`` others at a time.
+    """
     totals = np.cumsum(counts)
     begin = 0
     while begin < len(starts):
@@ -344,7 +353,7 @@ def _expanded(
         some = counts[begin:end]
         if some.any():
             firsts = np.repeat(starts[begin:end] - (totals[begin:end] - some - before), some)
-            yield np.repeat(np.arange(begin, end), some), firsts + np.arange(int(some.sum()))
+            yield begin, some, firsts + np.arange(int(some.sum()))
         begin = end
 
 
