@@ -64,3 +64,11 @@ def test_an_inverted_file_finds_nearly_all_of_the_same(monkeypatch: pytest.Monke
     assert not (rough == np.arange(3000)[:, None]).any()
     found = [len(set(a[a >= 0]) & set(b[b >= 0])) for a, b in zip(exact, rough, strict=True)]
     assert sum(found) >= 0.95 * (exact >= 0).sum()
+
+
+def test_of_many_equal_vectors_each_has_a_full_list_without_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="the extra [ann] is not installed")
+    monkeypatch.setattr(candidates, "EXACT_UP_TO", 100)
+    found = nearest(np.repeat(unit(4, 20), 60, axis=0), 0.7, 8)
+    assert (found.rows >= 0).all()
+    assert not (found.rows == np.arange(1200)[:, None]).any()

@@ -134,16 +134,16 @@ def test_links_do_not_depend_on_the_order_of_files(folder: Folder, seed: int) ->
     assert len(after) == 6
 
 
-def test_all_of_forty_copies_are_found_although_the_list_begins_with_four() -> None:
+def test_all_pairs_of_fifteen_copies_are_found_although_each_list_begins_with_four() -> None:
     made = Folder()
     rng = np.random.default_rng(0)
     made.add("original", ASTRONAUT)
-    for k in range(40):
+    for k in range(14):
         top, left = rng.integers(0, 60, 2)
         made.add(f"crop {k}", ASTRONAUT[top : top + 255, left : left + 255])
     made.add("coffee", COFFEE)
     links = made.links()
-    assert sum("original" in pair for pair in links) == 40
+    assert len(links) == 15 * 14 / 2
     assert not any("coffee" in pair for pair in links)
 
 

@@ -67,6 +67,13 @@ def test_more_precision_is_never_a_looser_threshold() -> None:
     assert thresholds[0] < thresholds[-1]
 
 
+def test_never_fewer_false_links_are_expected_than_there_were() -> None:
+    scores = np.concatenate([np.linspace(0, 0.3, 995), np.full(5, 0.9)]).astype(np.float32)
+    tail = precision._Tail.of(scores)
+    assert tail.above(0.9) == 5
+    assert tail.score_with(4.0) > 0.9
+
+
 @pytest.mark.parametrize("wanted", [0.9, 0.99])
 def test_the_precision_promised_is_that_of_fresh_scores(wanted: float) -> None:
     rng = np.random.default_rng(4)
