@@ -214,11 +214,11 @@ def test_the_whole_picture_changed_in_light_size_or_turn_is_near(change: Callabl
     assert kinds(made.links(Level.NEAR)) == {"a b": Kind.NEAR}
 
 
-def test_a_picture_moved_by_a_pixel_is_not_near() -> None:
+def test_a_picture_moved_by_a_fraction_of_a_pixel_is_not_near() -> None:
     made = Folder()
     big = np.asarray(skimage.data.astronaut())
     made.add("a", np.ascontiguousarray(big[:490, :490]))
-    made.add("b", np.ascontiguousarray(big[4:494, 4:494]))  # at 192 pixels, by 1.6
+    made.add("b", np.ascontiguousarray(big[2:492, 2:492]))  # at 192 pixels, by .8
     assert not made.links(Level.NEAR)
     assert kinds(made.links(Level.EDITED)) == {"a b": Kind.EDITED}
 
