@@ -43,6 +43,14 @@ def test_few_pictures_have_no_nearest(count: int) -> None:
     assert nearest(unit(0, 4)[:count], -1.0).rows.shape == (count, 0)
 
 
+def test_the_walk_takes_each_picture_once_and_families_together() -> None:
+    families = np.repeat(np.eye(30, 40, dtype=np.float32), 5, axis=0)[np.random.default_rng(5).permutation(150)]
+    walk = nearest(families, 0.5).walk()
+    assert sorted(walk) == list(range(150))
+    names = families.argmax(axis=1)[walk]
+    assert (np.diff(names) != 0).sum() == 29
+
+
 def test_windows_cover_the_list_once_and_grow() -> None:
     windows = list(nearest(unit(1, 100), -1.0, 64).windows())
     assert [(w.start, w.stop) for w in windows] == [(0, 4), (4, 8), (8, 16), (16, 32), (32, 64)]

@@ -29,6 +29,20 @@ class Nearest:
     rows: Rows
     cosines: Float32
 
+    def walk(self) -> list[int]:
+        """Return all places, those near one another close together: what was read for one still is at hand for them."""
+        order: list[int] = []
+        seen = np.zeros(len(self.rows), bool)
+        for start in range(len(self.rows)):
+            ahead = [start]
+            while ahead:
+                place = ahead.pop()
+                if not seen[place]:
+                    seen[place] = True
+                    order.append(place)
+                    ahead += [int(other) for other in self.rows[place, ::-1] if other >= 0 and not seen[other]]
+        return order
+
     def windows(self) -> Iterator[slice]:
         """Yield which places of the lists to look at one after another: 4, then as many as before each time."""
         begin, end = 0, _FIRST

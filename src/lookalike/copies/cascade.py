@@ -210,7 +210,7 @@ class _Run:
         for a, b in self._flat_of_one_size():
             self._same_pixels(a, b, None)
         total = len(upright) + len(turned)
-        for done, (a, b, turn, bits) in enumerate([*upright, *turned]):
+        for done, (a, b, turn, bits) in enumerate(_by_family([*upright, *turned])):
             self._progress("near", done, total)
             if (a, b) in self._links:
                 continue
@@ -224,7 +224,7 @@ class _Run:
         for a, b in self._parts():
             self._edited(a, b, None, "part")
         listed = candidates.nearest(by_single, self._thresholds.cosine)
-        going = list(range(len(self._single)))
+        going = listed.walk()
         for window in listed.windows():
             going = [place for place in going if self._any_linked(place, listed, window)]
             if not going:
@@ -454,12 +454,27 @@ _SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exact
 _SURE_COSINE, _ENOUGH_CORNERS = 0.75, 4
 _AT_ONCE = 64
 _KEPT_AT_ONCE = 512
-_KEPT_BYTES = 128 << 20
+_KEPT_BYTES = 192 << 20
 
 
 def _stacked(hashes: Iterable[hashing.Words]) -> hashing.Words:
     every = list(hashes)
     return np.stack(every) if every else np.empty((0, len(hashing.TURNS), 4), np.uint64)
+
+
+def _by_family(pairs: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Return pairs (a, b, …) so that those that hang together come together: pictures are then read once each."""
+    head: dict[int, int] = {}
+
+    def top(row: int) -> int:
+        while head.setdefault(row, row) != row:
+            head[row] = row = head[head[row]]
+        return row
+
+    for a, b, *_ in pairs:
+        first, second = sorted((top(a), top(b)))
+        head[second] = first
+    return sorted(pairs, key=lambda pair: top(pair[0]))
 
 
 def _ordered(a: int, b: int) -> Pair:
