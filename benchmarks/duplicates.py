@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shutil
 import sys
 import tempfile
 import time
@@ -27,10 +28,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import beside_peers
 from benchmarks.edited_copies import EDITS, HARD, Copy, build
 from benchmarks.harness import Report, Target, parser, peak_memory_mib, say, seconds, subprocess_output
 from benchmarks.photos import SHARED, photo_files
@@ -83,6 +86,7 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--tuning", action="store_true", help="take the photos that thresholds were chosen on")
     arguments.add_argument("--growth", type=int, nargs="*", default=[10_000, 100_000], help="sizes; 1000000 takes long")
+    arguments.add_argument("--peers", metavar="PYTHON", help="of the environment that make_duplicate_peers.sh makes")
     arguments.add_argument("--grow", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.grow:
@@ -91,15 +95,15 @@ def main() -> None:
     report = Report("Duplicates: edited copies among photos", ("numpy", "opencv-python-headless", "simplejpeg"))
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as scratch:
         photos = _QUICK if options.quick else options.photos
-        _edited(report, Path(scratch), photos, options.seed, tuning=options.tuning)
+        _edited(report, Path(scratch), photos, options.seed, options.peers, tuning=options.tuning)
     _impostors(report, 20 if options.quick else _AT_MOST)
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as scratch:
-        _mostly_distinct(report, Path(scratch), 60 if options.quick else None)
+        _mostly_distinct(report, Path(scratch), 60 if options.quick else None, options.peers)
     _growth(report, [1000] if options.quick else options.growth)
     report.print()
 
 
-def _edited(report: Report, folder: Path, photos: int, seed: int, *, tuning: bool) -> None:
+def _edited(report: Report, folder: Path, photos: int, seed: int, peers: str | None, *, tuning: bool) -> None:
     originals, fillers, others = _chosen(photos, tuning=tuning)
     copies = build(folder, originals, fillers, seed)
     files = [copy.path for copy in copies] + others
@@ -117,6 +121,22 @@ def _edited(report: Report, folder: Path, photos: int, seed: int, *, tuning: boo
     report.target(Target("precision of all linked pairs", precision, 0.999))
     _recall_targets(report, copies, pairs)
     _costs(report, clock, len(files), "edited")
+    if peers:
+        for path in others:
+            shutil.copy(path, folder)
+        beside_peers.accuracy(report, peers, folder, partial(_judged, copies, others))
+
+
+def _judged(
+    copies: Sequence[Copy], others: Sequence[Path], named: set[frozenset[str]]
+) -> tuple[float, float, dict[str, float]]:
+    """Return precision, recall and recall by edit of pairs of file names."""
+    place = {path.name: row for row, path in enumerate([*(copy.path for copy in copies), *others])}
+    pairs = {frozenset(place[name] for name in pair) for pair in named}
+    linked = _linked_by_edit(copies, pairs)
+    precision = 1 - len(_wrong(copies, pairs)) / max(len(pairs), 1)
+    recall = float(np.mean([one for of_edit in linked.values() for one in of_edit]))
+    return precision, recall, {edit: float(np.mean(of_edit)) for edit, of_edit in linked.items()}
 
 
 def _chosen(photos: int, *, tuning: bool) -> tuple[list[Path], list[Path], list[Path]]:
@@ -217,7 +237,7 @@ def _impostors(report: Report, at_most: int) -> None:
     report.table(("set", "pictures", *Kind, "such as"), rows)
 
 
-def _mostly_distinct(report: Report, folder: Path, at_most: int | None) -> None:
+def _mostly_distinct(report: Report, folder: Path, at_most: int | None, peers: str | None) -> None:
     files = [path for name in _DISTINCT for path in sorted((SHARED / name).rglob("*")) if path.suffix.lower() in _KINDS]
     files = (files or photo_files())[:at_most]
     copies = [copy for copy in build(folder, files[::10], files[1::10], 0) if copy.edit in _TWO_EDITS]
@@ -229,6 +249,12 @@ def _mostly_distinct(report: Report, folder: Path, at_most: int | None) -> None:
     near = Clock()
     search([*files, *(copy.path for copy in copies)], near, Level.NEAR)
     _costs(report, near, count, "the same, level near")
+    if peers:
+        for copy in (path for path in folder.iterdir() if path not in {one.path for one in copies}):
+            copy.unlink()
+        for number, path in enumerate(files):
+            shutil.copy(path, folder / f"{number}-{path.name}")
+        beside_peers.costs(report, peers, folder)
 
 
 def _growth(report: Report, sizes: Sequence[int]) -> None:

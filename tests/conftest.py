@@ -92,6 +92,18 @@ def age(path: Path, seconds: int = LONG_AGO) -> Path:
 
 
 @pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of the test's own: its trash and its journals."""
+    data = tmp_path / "home"
+    data.mkdir()
+    monkeypatch.setenv("XDG_DATA_HOME", str(data))
+    plat = pytest.importorskip("send2trash.plat_other")
+    monkeypatch.setattr(plat, "XDG_DATA_HOME", os.fsencode(data))
+    monkeypatch.setattr(plat, "HOMETRASH_B", os.fsencode(data / "Trash"))
+    return data
+
+
+@pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[fakes.Counting]:
     """The encoder that the name "counting" stands for; "second" is another one."""
     names = registry._BUILTIN["encoder"]

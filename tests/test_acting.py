@@ -34,15 +34,8 @@ ACTIONS = [pytest.param("trash", marks=freedesktop), "move", "hardlink"]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own: its trash and its journals."""
-    data = tmp_path / "home"
-    data.mkdir()
-    monkeypatch.setenv("XDG_DATA_HOME", str(data))
-    plat = pytest.importorskip("send2trash.plat_other")
-    monkeypatch.setattr(plat, "XDG_DATA_HOME", os.fsencode(data))
-    monkeypatch.setattr(plat, "HOMETRASH_B", os.fsencode(data / "Trash"))
-    return data
+def home(own_data: Path) -> Path:
+    return own_data
 
 
 class World:

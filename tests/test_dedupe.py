@@ -50,9 +50,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Journals and trash are the test's own."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+def home(own_data: Path) -> Path:
+    return own_data
 
 
 def tree(root: Path) -> dict[str, str]:
