@@ -13,8 +13,11 @@ import click
 from lookalike import __version__
 from lookalike.cli_duplicates import dedupe, leaks
 from lookalike.cli_encoders import encoders
+from lookalike.cli_recognize import recognize
+from lookalike.cli_recommend import recommend
 from lookalike.printing import (
     FOUND,
+    gallery_option,
     item_as_dict,
     json_option,
     names_of,
@@ -36,16 +39,6 @@ from lookalike.printing import (
 if TYPE_CHECKING:
     from lookalike.apps.mark import ForgetResult, MarkResult
 
-GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
-gallery_option = click.option(
-    "--gallery",
-    "-g",
-    metavar="DIR",
-    envvar=GALLERY_VARIABLE,
-    default="lookalike.gallery",
-    show_default=f"${GALLERY_VARIABLE}, else lookalike.gallery",
-    help="The gallery.",
-)
 encoder_option = click.option(
     "--encoder", metavar="NAME", help="Which of the gallery's encoders; for a new gallery, which to use for good."
 )
@@ -688,3 +681,5 @@ def robustness(source: str, encoder: str, angle: str | None, html: str | None, a
 cli.add_command(dedupe)
 cli.add_command(leaks)
 cli.add_command(encoders)
+cli.add_command(recognize)
+cli.add_command(recommend)

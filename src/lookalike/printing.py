@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 FOUND = 11
 """The exit code of a check that found what it looks for."""
+GALLERY_VARIABLE = "LOOKALIKE_GALLERY"
+gallery_option = click.option(
+    "--gallery",
+    "-g",
+    metavar="DIR",
+    envvar=GALLERY_VARIABLE,
+    default="lookalike.gallery",
+    show_default=f"${GALLERY_VARIABLE}, else lookalike.gallery",
+    help="The gallery.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
