@@ -13,6 +13,7 @@ import click
 from lookalike import __version__
 from lookalike.cli_duplicates import dedupe, leaks
 from lookalike.cli_encoders import encoders
+from lookalike.cli_inspect import inspect
 from lookalike.cli_recognize import recognize
 from lookalike.cli_recommend import recommend
 from lookalike.printing import (
@@ -683,3 +684,4 @@ cli.add_command(leaks)
 cli.add_command(encoders)
 cli.add_command(recognize)
 cli.add_command(recommend)
+cli.add_command(inspect)

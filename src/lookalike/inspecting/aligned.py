@@ -159,7 +159,7 @@ def _light(golden: Float32, picture: Float32, mask: Mask) -> tuple[NDArray[np.fl
     light: NDArray[np.float64] = np.zeros(4)
     left = np.zeros(len(seen))
     for _ in range(3):
-        light = np.linalg.lstsq(known[kept], seen[kept], rcond=None)[0]
+        light = np.asarray(np.linalg.lstsq(known[kept], seen[kept], rcond=None)[0], np.float64)
         left = np.abs(seen - known @ light)
         kept = left <= np.quantile(left, _TRIMMED)
     return light, float(np.sqrt((left[kept] ** 2).mean()) / max(abs(light[0]), 1e-6))

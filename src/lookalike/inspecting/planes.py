@@ -28,8 +28,8 @@ def grey(image: Image, side: int) -> Float32:
 
 def box_of(image: Image, side: int) -> int:
     """Return how many pixels a side become one in :func:`grey`."""
-    height, width = image.pixels.shape[:2]
-    return max(1, min(math.ceil(max(height, width) / (1.5 * side)), int(height), int(width)))
+    height, width = map(int, image.pixels.shape[:2])
+    return max(1, min(math.ceil(max(height, width) / (1.5 * side)), height, width))
 
 
 def box_mean(plane: Float32, size: int) -> Float32:

@@ -37,7 +37,7 @@ _AROUND = 3
 _TILE = 448
 _MOST_TILES = 4
 _A_PICTURE = 160
-_SHARE = 0.25
+"""How many patches of a picture stand for all of its before a bank is drawn from those of all pictures, half of them."""
 LEAST_SIDE = 32
 
 
@@ -179,13 +179,13 @@ def _model(scales: Float32, parts: Sequence[Float32], means: Float64, sums: Sequ
 
 
 def _bank_size(patches: int) -> int:
-    return min(MOST_PATCHES, max(_A_PICTURE, round(_SHARE * patches * 2)))
+    return min(MOST_PATCHES, max(_A_PICTURE, patches // 2))
 
 
 def _thinned(seen: Look, scales: Float32, seed: int) -> Float32:
     """Return the few patches of a picture that stand for all of its."""
     patches = _flat(seen, scales)
-    return patches[coreset(patches, _A_PICTURE, seed=seed)]
+    return np.asarray(patches[coreset(patches, _A_PICTURE, seed=seed)], np.float32)
 
 
 def _scales(looks: Sequence[Look]) -> Float32:
@@ -201,7 +201,7 @@ def _flat(seen: Look, scales: Float32) -> Float32:
 
 
 def _patch_heat(bank: Bank, scales: Float32, seen: Look) -> Float32:
-    return bank.distances(_flat(seen, scales)).reshape(seen.patches.shape[:2])
+    return np.asarray(bank.distances(_flat(seen, scales)).reshape(seen.patches.shape[:2]), np.float32)
 
 
 def detail_margin(box: int) -> int:
