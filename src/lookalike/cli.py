@@ -13,6 +13,7 @@ import click
 from lookalike import __version__
 from lookalike.cli_duplicates import dedupe, leaks
 from lookalike.cli_encoders import encoders
+from lookalike.cli_monitor import monitor
 from lookalike.cli_inspect import inspect
 from lookalike.cli_recognize import recognize
 from lookalike.cli_recommend import recommend
@@ -682,6 +683,7 @@ def robustness(source: str, encoder: str, angle: str | None, html: str | None, a
 cli.add_command(dedupe)
 cli.add_command(leaks)
 cli.add_command(encoders)
+cli.add_command(monitor)
 cli.add_command(recognize)
 cli.add_command(recommend)
 cli.add_command(inspect)

@@ -31,6 +31,7 @@ COMPARED_SIDE = 1024
 """The longest side, in pixels, at which two pictures are compared that had to be aligned."""
 
 _COARSE, _FINE = 96, 256
+_FOLLOWED, _SURELY = 192, 0.6
 _LEAST_SIDE = 16
 _SOFT, _LOCAL, _NOISE = 0.7, 5.0, 3.0
 _FLAT = 0.01
@@ -84,6 +85,39 @@ def register(a: Image, b: Image) -> Registration:
         enough = f"{_chance(pixels):.2f} would be enough" if pixels else "they do not overlap"
         return Registration(False, f"no alignment found: best agreement {agreement:.2f}, {enough}")
     return _found(a, b, matrix, agreement, pixels / pair.a.plane.size)
+
+
+class View:
+    """The view of a fixed camera, to which its frames are registered: a few ms a frame, from where the last one lay."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self._fine, self._coarse = _level_of(image, _FOLLOWED), _level_of(image, _COARSE)
+
+    def follow(self, frame: Image, start: Registration | None = None, *, search: bool = True) -> Registration:
+        """Return how ``frame`` lies on the view, as :func:`register` does, for a camera that was nudged.
+
+        It is looked for near ``start``, then by shift alone, and last, where ``search`` is true, by :func:`register`.
+        """
+        pair = _Pair(self._fine, _level_of(frame, _FOLLOWED))
+        if problem := pair.problem():
+            return Registration(False, f"no alignment found: {problem}")
+        first = np.eye(3) if start is None or start.matrix is None else _three_rows(start)
+        matrix = pair.refined(first)
+        agreement, pixels = pair.agreement(matrix)
+        if agreement < _SURELY:
+            coarse = _Pair(self._coarse, _level_of(frame, _COARSE))
+            shifted = [
+                pair.refined(coarse.outer(shift))
+                for shift in _shifts(coarse.a.plane, coarse.b.plane, coarse.inner(np.eye(3)))
+            ]
+            matrix = _best(pair, [matrix, *shifted])[0]
+            agreement, pixels = pair.agreement(matrix)
+        if agreement < _chance(pixels):
+            if search:
+                return register(self.image, frame)
+            return Registration(False, f"no alignment found: best agreement {agreement:.2f}")
+        return _found(self.image, frame, matrix, agreement, pixels / pair.a.plane.size)
 
 
 def align(b: Image, registration: Registration, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], Mask]:
@@ -176,6 +210,11 @@ class _Pyramid:
             plane, into = _shrunk(self._luma, side)
             self._levels[side] = _Level(_normalized(plane), into @ self._into)
         return self._levels[side]
+
+
+def _level_of(image: Image, side: int) -> _Level:
+    plane, into = _shrunk(image.pixels, side)
+    return _Level(_normalized(luma(plane).astype(np.float32)), into)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,94 @@
+"""Places in a view: boxes, turned or not, cut out of a frame wherever it lies on the view."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.types import Registration
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+SIDE = 224
+"""The longest side of what is cut out, in pixels; a smaller region keeps its size."""
+_LEAST_SIDE = 64
+_MOST_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box about (cx, cy), w by h pixels, turned clockwise (as seen) by ``angle`` degrees, in pixels of the view."""
+
+    name: str
+    cx: float
+    cy: float
+    w: float
+    h: float
+    angle: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = (self.cx, self.cy, self.w, self.h, self.angle)
+        if not all(map(math.isfinite, numbers)) or min(self.w, self.h) < 1:
+            raise InputError(
+                f"region {self.name!r} needs finite numbers and sides of at least one pixel, got {numbers}"
+            )
+        if not self.name:
+            raise InputError("a region needs a name")
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """The four corners, (4, 2), in pixels of the view."""
+        x, y = self._grid(np.array([-0.5, 0.5]), np.array([-0.5, 0.5]))
+        return np.stack([x.ravel(), y.ravel()], axis=1)
+
+    def cut(self, pixels: Pixels, registration: Registration | None = None) -> tuple[Pixels, float]:
+        """Return the region upright, at most ``SIDE`` pixels a side, and the share of it that lies in the frame.
+
+        ``pixels`` (H, W, 3) is a frame and ``registration`` how it lies on the view (None: as the view does). What lies
+        outside is the nearest pixel inside.
+        """
+        scale = min(1.0, SIDE / max(self.w, self.h))
+        scale = max(scale, min(_LEAST_SIDE / max(self.w, self.h), 4.0))
+        width, height = (max(1, round(side * scale)) for side in (self.w, self.h))
+        # Several samples a pixel where the region is shrunk, so that nothing between them is missed.
+        samples = min(_MOST_SAMPLES, max(1, math.ceil(1 / scale)))
+        u = (np.arange(width * samples) + 0.5) / (width * samples) - 0.5
+        v = (np.arange(height * samples) + 0.5) / (height * samples) - 0.5
+        x, y = self._grid(u, v)
+        if registration is not None and registration.matrix is not None:
+            (a, b, c), (d, e, f) = registration.matrix
+            x, y = a * x + b * y + c, d * x + e * y + f
+        cut = _bilinear(pixels, x.astype(np.float32), y.astype(np.float32))
+        if samples > 1:
+            cut = cut.reshape(height, samples, width, samples, 3).mean(axis=(1, 3))
+        rows, columns = pixels.shape[:2]
+        inside = (x > -1) & (x < columns) & (y > -1) & (y < rows)
+        return np.rint(cut).astype(np.uint8), float(inside.mean())
+
+    def _grid(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return where points of the box, as shares of its sides from its middle, lie in the view: (V, U) each."""
+        cosine, sine = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        across, down = u[None] * self.w, v[:, None] * self.h
+        return self.cx + across * cosine - down * sine, self.cy + across * sine + down * cosine
+
+
+def whole(pixels: Pixels, name: str = "view") -> Region:
+    """Return the region that is all of a view."""
+    height, width = pixels.shape[:2]
+    return Region(name, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+def _bilinear(pixels: Pixels, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    height, width = pixels.shape[:2]
+    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+    left, top = x.astype(np.intp), y.astype(np.intp)
+    right, low = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    across, down = (x - left)[..., None], (y - top)[..., None]
+    upper = pixels[top, left] * (1 - across) + pixels[top, right] * across
+    lower = pixels[low, left] * (1 - across) + pixels[low, right] * across
+    return np.asarray(upper * (1 - down) + lower * down, np.float32)
