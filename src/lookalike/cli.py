@@ -13,8 +13,8 @@ import click
 from lookalike import __version__
 from lookalike.cli_duplicates import dedupe, leaks
 from lookalike.cli_encoders import encoders
-from lookalike.cli_monitor import monitor
 from lookalike.cli_inspect import inspect
+from lookalike.cli_monitor import monitor
 from lookalike.cli_recognize import recognize
 from lookalike.cli_recommend import recommend
 from lookalike.printing import (
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 
 encoder_option = click.option(
     "--encoder", metavar="NAME", help="Which of the gallery's encoders; for a new gallery, which to use for good."
+)
+
+
+medical_option = click.option(
+    "--medical", is_flag=True, help="Say on the page that it is no diagnosis; said of DICOM files anyway."
 )
 
 
@@ -90,6 +95,12 @@ def cli() -> None:
 @click.option(
     "--set", "assignments", metavar="NAME=VALUE", multiple=True, help="Metadata for every picture; repeatable."
 )
+@click.option(
+    "--dicom-field",
+    metavar="NAME",
+    multiple=True,
+    help="Copy this field of DICOM headers into the metadata (else none is), such as BodyPartExamined; repeatable.",
+)
 @click.option("--prune", is_flag=True, help="Remove items whose files are gone.")
 @click.option("--hidden", is_flag=True, help="Take in hidden files and folders.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out names or relative paths; repeatable.")
@@ -101,6 +112,7 @@ def index(
     add_encoder: str | None,
     metadata: str | None,
     assignments: tuple[str, ...],
+    dicom_field: tuple[str, ...],
     prune: bool,
     hidden: bool,
     exclude: tuple[str, ...],
@@ -122,6 +134,10 @@ def index(
         raise click.UsageError("name a FOLDER to index (or --add-encoder NAME)")
     check_folders(folders)
     given = Given(metadata).and_for_all(parse_assignments(assignments))
+    if dicom_field:
+        from lookalike.medical import header_fields
+
+        given = given.and_from_headers(header_fields(folders, dicom_field, hidden=hidden, exclude=exclude))
     opening = Gallery.open(gallery, encoder=encoder, create=bool(folders))
     with opening as opened, progress("pictures") as count, settling() as settled:
         report = run(
@@ -185,6 +201,7 @@ def index(
 )
 @click.option("--gap", is_flag=True, help="With --decide: cut also at the largest drop of the scores.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a contact sheet: each query beside its hits.")
+@medical_option
 @json_option
 def search(
     images: tuple[str, ...],
@@ -205,6 +222,7 @@ def search(
     false_alarm_rate: float | None,
     gap: bool,
     html: str | None,
+    medical: bool,
     as_json: bool,
 ) -> None:
     """Find the items of a gallery that look most like a picture, or like what words say.
@@ -220,6 +238,7 @@ def search(
     from lookalike.apps.decide import Deciding, search_and_decide
     from lookalike.apps.search import Request, search_with
     from lookalike.gallery import Gallery
+    from lookalike.medical import notice
     from lookalike.report import write_contact_sheet
     from lookalike.tables import check_output
     from lookalike.words import Words
@@ -248,7 +267,8 @@ def search(
         result = decided.result if decided else search_with(opened, images, like, request, together=together)
     if html:
         said = list(map(wording.said_of, decided.decided)) if decided else None
-        notes = [f"gallery: {gallery}"]
+        shown = (*result.pictures, *(hit.path for hits in result.queries for hit in hits))
+        notes = [f"gallery: {gallery}", *notice(shown, asked=medical)]
         write_contact_sheet(Path(html), result.queries, pictures=result.pictures, notes=notes, said=said)
         click.echo(f"contact sheet: {safe(html)}", err=True)
     if as_json:
@@ -279,6 +299,7 @@ def search(
     help="Which encoder, where -g and --calibration say none.  [default: efficientnet-lite0]",
 )
 @click.option("--explain", metavar="FILE", type=click.Path(), help="Draw why, to a .png or a self-contained .html.")
+@medical_option
 @json_option
 def compare(
     a: str,
@@ -288,6 +309,7 @@ def compare(
     metric: str | None,
     encoder: str | None,
     explain: str | None,
+    medical: bool,
     as_json: bool,
 ) -> None:
     """Tell whether two pictures show the same thing, by every metric, and why.
@@ -314,7 +336,7 @@ def compare(
         check_output(Path(explain), *ENDINGS)
     result = run(a, b, gallery=gallery, calibration=calibration, metric=metric, encoder=encoder)
     if explain:
-        write_why(result, Path(explain))
+        write_why(result, Path(explain), medical=medical)
         click.echo(f"explanation: {safe(explain)}", err=True)
     if as_json:
         return print_json(result.as_dict())
@@ -684,6 +706,6 @@ cli.add_command(dedupe)
 cli.add_command(leaks)
 cli.add_command(encoders)
 cli.add_command(monitor)
+cli.add_command(inspect)
 cli.add_command(recognize)
 cli.add_command(recommend)
-cli.add_command(inspect)

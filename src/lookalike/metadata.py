@@ -62,6 +62,7 @@ class Given:
         """``source`` is a mapping for every picture, or the path of a sidecar with a column ``path``."""
         self._for_all: Mapping[str, Any] = NO_METADATA
         self._by_path: dict[str, dict[str, Any]] = {}
+        self._from_headers: dict[str, dict[str, Any]] = {}
         self._unused: set[str] = set()
         self.sidecar: str | None = None
         if isinstance(source, Mapping):
@@ -72,13 +73,13 @@ class Given:
             self._unused = set(self._by_path)
 
     def __bool__(self) -> bool:
-        return bool(self._for_all) or bool(self._by_path)
+        return bool(self._for_all) or bool(self._by_path) or bool(self._from_headers)
 
     def of(self, path: str) -> Mapping[str, Any]:
         """Return what was given for the picture at this absolute path."""
         key = os.path.normpath(path)
         self._unused.discard(key)
-        return {**self._for_all, **self._by_path.get(key, {})}
+        return {**self._from_headers.get(key, {}), **self._for_all, **self._by_path.get(key, {})}
 
     def unused(self) -> tuple[Skipped, ...]:
         """Return the rows of the sidecar that nobody asked for."""
@@ -88,6 +89,11 @@ class Given:
     def and_for_all(self, extra: Mapping[str, Any]) -> Given:
         """Add metadata for every picture; what the sidecar says of one picture wins."""
         self._for_all = {**self._for_all, **checked(extra)}
+        return self
+
+    def and_from_headers(self, by_path: Mapping[str, Mapping[str, Any]]) -> Given:
+        """Add what files say in their headers, by absolute path, as a person asked; all else that was given wins."""
+        self._from_headers |= {os.path.normpath(path): checked(told) for path, told in by_path.items()}
         return self
 
 

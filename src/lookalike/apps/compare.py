@@ -19,6 +19,7 @@ from lookalike.errors import SpaceMismatch
 from lookalike.explain import explain
 from lookalike.gallery import Gallery
 from lookalike.images import read
+from lookalike.medical import notice
 from lookalike.pipeline import in_parallel
 from lookalike.policies.calibrated import Calibrated
 from lookalike.policies.uncalibrated import Uncalibrated
@@ -153,11 +154,11 @@ def compare(
     return Comparison(*images, named, decision, qualities, structure, found, built, part)
 
 
-def write_why(found: Comparison, output: Path) -> None:
+def write_why(found: Comparison, output: Path, *, medical: bool = False) -> None:
     """Draw why the two are alike, or not: a .png, or a self-contained .html, by the ending of ``output``.
 
     Shows which regions answer which, the evidence, and where they can be laid on each other the SSIM map and the
-    difference.
+    difference. It says that it is no diagnosis where a picture is DICOM, or ``medical`` is asked for.
     """
     check_output(output, *ENDINGS)
     write_explanation(
@@ -174,7 +175,7 @@ def write_why(found: Comparison, output: Path) -> None:
             found.scores["ssim"],
             found.scores["ms_ssim"],
             explain(found.a, found.b, found.encoder),
-            notes=found.remarks,
+            notes=(*found.remarks, *notice((found.a.source, found.b.source), asked=medical)),
         ),
     )
 

@@ -1,4 +1,5 @@
-"""Files, folders, bytes and arrays -> Image. This package alone imports Pillow, simplejpeg and pillow-heif.
+"""Files, folders, bytes and arrays -> Image. This package alone imports Pillow, simplejpeg,
+pillow-heif and pydicom.
 
     walk(root)          which files of a folder may be pictures, and why the others are not
     read_file(path)     the bytes of one file, whole and of one moment

@@ -103,6 +103,18 @@ def marked(figure: Pixels, marks: Sequence[Mark]) -> Pixels:
     return np.array(page.convert("RGB"))
 
 
+def framed(figure: Pixels, boxes: Sequence[Box], color: str) -> Pixels:
+    """Return the figure with these boxes drawn, in pixels of it."""
+    height, width = figure.shape[:2]
+    layer = PIL.Image.new("RGBA", (width * _FINER, height * _FINER))
+    draw = PIL.ImageDraw.Draw(layer)
+    for box in boxes:
+        _draw_box(draw, box, color)
+    page = PIL.Image.fromarray(figure).convert("RGBA")
+    page.alpha_composite(layer.resize((width, height), Resampling.BOX))
+    return np.array(page.convert("RGB"))
+
+
 def _draw_line(draw: PIL.ImageDraw.ImageDraw, mark: Mark) -> None:
     start = (mark.a[0] + mark.a[2], mark.a[1] + mark.a[3] / 2)
     end = (mark.b[0], mark.b[1] + mark.b[3] / 2)

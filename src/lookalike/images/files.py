@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from lookalike.images.dicom import split_frame
 from lookalike.images.limits import Limits
 from lookalike.images.refusal import Refused, refusals_name
 
@@ -38,10 +39,13 @@ class FileBytes(NamedTuple):
 def read_file(path: str | os.PathLike[str]) -> FileBytes:
     """Return the bytes of a regular file; raise UnreadableImage where there is none, or it is too large.
 
-    A file that changes while it is read is read once more, then given up. Pipes and devices are never opened.
+    A file that changes while it is read is read once more, then given up. Pipes and devices are never opened. Of
+    ``scan.dcm#3``, where there is no such file, the bytes are those of ``scan.dcm``.
     """
     name = os.fspath(path)
-    with refusals_name(name):
+    if not os.path.exists(name):
+        name = split_frame(name)[0]
+    with refusals_name(os.fspath(path)):
         try:
             for _ in range(_TRIES):
                 found = _read_once(name, Limits.from_environment())

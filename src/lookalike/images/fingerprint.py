@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from lookalike.images.limits import Limits
 
-_DECODERS = ("lookalike", "pillow", "simplejpeg", "pillow-heif")
+_DECODERS = ("lookalike", "pillow", "simplejpeg", "pillow-heif", "pydicom", "python-gdcm")
 
 
 def reader_fingerprint() -> str:

@@ -1,7 +1,7 @@
 """Which formats are read, how they are told apart, and what is checked in them before Pillow sees them.
 
 A format is told by its first bytes, never by its name, and each is opened by its own plug-in of Pillow: no other
-plug-in gets a chance, least of all one that starts a program (EPS). JPEG has its own module.
+plug-in gets a chance, least of all one that starts a program (EPS). JPEG and DICOM have their own modules.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import PIL.Image
 
 from lookalike.errors import MissingDependency
+from lookalike.images import dicom
 from lookalike.images.limits import Limits
 from lookalike.images.refusal import Refused
 
@@ -44,6 +45,7 @@ _SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "PPM": re.compile(rb"P[1-6][\s#]"),
+    "DICOM": dicom.SIGNATURE,
 }
 
 # Not read, but worth a name in the reason.
@@ -82,7 +84,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def identify(data: bytes) -> str:
-    """Return the format of a file's bytes, a key of the table above; refuse what is none of them."""
+    """Return the format of a file's bytes, a key of the table above or DICOM; refuse what is none of them."""
     if not data:
         raise Refused("empty file")
     for kind, signature in _SIGNATURES.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lookalike.images import dicom
 from lookalike.images.exif import Exif, parse_exif
 from lookalike.images.formats import identify, open_picture
 from lookalike.images.limits import Limits
@@ -42,6 +43,9 @@ def read_header(data: bytes, source: str = "<bytes>") -> Header:
         limits = Limits.from_environment()
         limits.check_bytes(len(data))
         kind = identify(data)
+        if kind == "DICOM":
+            size = dicom.size_of(data, limits)
+            return Header(kind, size.width, size.height, size.lossless, None, False, None)
         with damage_names(kind):
             picture = open_picture(data, kind, limits)
             blob = picture.info.get("exif")

@@ -11,6 +11,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
+from lookalike.images import dicom
 from lookalike.images.color import on_background, rgb_pixels
 from lookalike.images.exif import Exif, parse_exif, upright
 from lookalike.images.files import read_file
@@ -32,7 +33,8 @@ def read(source: ImageSource, at_least: int | None = None) -> Image:
     """Return the picture of a path, the bytes of a file, an array, a PIL image; an Image is returned as it is.
 
     The result is upright, sRGB and opaque (transparency is laid on white): (H, W, 3) uint8. Of animations the first
-    frame is read, of several pages the first. With ``at_least=n`` a JPEG may be decoded reduced, and any picture of
+    frame is read, of several pages the first, and of a DICOM file too, unless its path ends in the number of another
+    (``scan.dcm#3``). With ``at_least=n`` a JPEG may be decoded reduced, and any picture of
     more than 24 megapixels too, as long as both sides keep n pixels; ``Image.size`` stays the full size.
 
     An array is (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA; uint8, uint16 (divided by 257), bool, or float in
@@ -59,7 +61,12 @@ def read_bytes(data: bytes, source: str = "<bytes>", at_least: int | None = None
         limits.check_bytes(len(data))
         kind = identify(data)
         with damage_names(kind):
-            decoded = _decode_jpeg(data, at_least, limits) if kind == "JPEG" else _decode(data, kind, at_least, limits)
+            if kind == "JPEG":
+                decoded = _decode_jpeg(data, at_least, limits)
+            elif kind == "DICOM":
+                decoded = _decode_dicom(data, source, limits)
+            else:
+                decoded = _decode(data, kind, at_least, limits)
         return Image(decoded.pixels, decoded.size, source, kind, decoded.exif.taken)
 
 
@@ -105,6 +112,14 @@ def _decode(data: bytes, kind: str, at_least: int | None, limits: Limits) -> _De
         return _Decoded(pixels, picture.size, exif)
     del picture
     return _Decoded(upright(pixels, exif.orientation), _upright_size(size, exif), exif)
+
+
+def _decode_dicom(data: bytes, source: str, limits: Limits) -> _Decoded:
+    """Decode the frame that the name of the source ends in ("scan.dcm#3"), else the first."""
+    size = dicom.size_of(data, limits)
+    with limits.memory(len(data) + dicom.BYTES_A_PIXEL * size.width * size.height):
+        pixels = dicom.decode(data, dicom.split_frame(source)[1], limits)
+    return _Decoded(pixels, (pixels.shape[1], pixels.shape[0]), Exif())
 
 
 def _box_scale(size: tuple[int, int], at_least: int | None) -> int:
