@@ -25,6 +25,8 @@ NAMES = (
     "results",
     "viewpoint",
     "robustness",
+    "recognize",
+    "recommend",
 )
 
 

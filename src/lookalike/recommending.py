@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 SHARPNESS = 20.0
 """How much the nearest like outweighs the others in a soft maximum."""
+_NEAREST = 10
 LESS = 0.5
 """What closeness to a dislike takes off, in times what closeness to a like adds."""
 
@@ -24,11 +25,11 @@ LESS = 0.5
 def tastes(candidates: Float32, likes: Float32) -> Floats:
     """Return (N, L) the cosine of each candidate to each like, as if all likes had equally close neighbours.
 
-    What the median candidate has more with one like than with the others is taken off: a like in a crowded place would
-    else be served alone.
+    What the nearest ten are closer to one like than to the others is taken off: a like in a crowded place would else be
+    served alone.
     """
     cosines = candidates.astype(np.float64) @ likes.T.astype(np.float64)
-    levels = np.median(cosines, axis=0)
+    levels = -np.sort(-cosines, axis=0)[:_NEAREST].mean(axis=0)
     return np.asarray(cosines - (levels - levels.mean()))
 
 
