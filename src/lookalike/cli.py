@@ -17,6 +17,7 @@ from lookalike.cli_inspect import inspect
 from lookalike.cli_monitor import monitor
 from lookalike.cli_recognize import recognize
 from lookalike.cli_recommend import recommend
+from lookalike.cli_train import train
 from lookalike.printing import (
     FOUND,
     gallery_option,
@@ -709,3 +710,4 @@ cli.add_command(monitor)
 cli.add_command(inspect)
 cli.add_command(recognize)
 cli.add_command(recommend)
+cli.add_command(train)

@@ -232,20 +232,22 @@ class _Eye:
         vector = None if self._encoder is None else self._seen.vector(sha256, self._space)
         if self._encoder is not None and vector is None:
             return None
-        return _Made(content.size, _unpacked(content.packed), content.inside), vector
+        return _Made(content.size, unpacked(content.packed), content.inside), vector
 
 
 def _content(made: _Made) -> Content:
-    return Content(made.size, made.inside, _packed(made.print))
+    return Content(made.size, made.inside, packed(made.print))
 
 
-def _packed(made: Fingerprint) -> bytes:
+def packed(made: Fingerprint) -> bytes:
+    """Return a fingerprint as bytes."""
     stream = io.BytesIO()
     np.savez(stream, hashes=made.hashes, quality=made.quality, parts=made.parts, part_quality=made.part_quality)
     return stream.getvalue()
 
 
-def _unpacked(data: bytes) -> Fingerprint:
+def unpacked(data: bytes) -> Fingerprint:
+    """Return the fingerprint of such bytes."""
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
         return Fingerprint(kept["hashes"], int(kept["quality"]), kept["parts"], kept["part_quality"])
 
