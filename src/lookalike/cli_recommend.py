@@ -47,4 +47,6 @@ def recommend(
         click.echo(f"{rank:4}  {hit.score:8.4f}  {safe(hit.id)}  {safe(hit.path or '-')}  because of {because}")
     if not found.hits:
         click.echo("no hit")
+    if found.copies and len(found.hits) < k:
+        click.echo(f"left out: {found.copies} near copies of these, or of what was named", err=True)
     return None
