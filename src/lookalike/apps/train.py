@@ -14,6 +14,7 @@ import numpy as np
 from lookalike import installed, registry
 from lookalike.apps.calibrate import write
 from lookalike.apps.train_card import CALIBRATION, CARD, PAGE, REPORT, card_text
+from lookalike.apps.train_loss import Head, check_extra, checkpoints, learn_heads
 from lookalike.apps.training_pictures import Asked, Looked, asked_of, look
 from lookalike.benchmarking import (
     Configuration,
@@ -32,6 +33,7 @@ from lookalike.calibration.pairs import Ints, drawn, numbered
 from lookalike.doctoring import label_margins
 from lookalike.encoders import folder
 from lookalike.encoders.catalog import Entry, entry
+from lookalike.encoders.head import packed as packed_head
 from lookalike.encoders.reduced import Reduced, packed
 from lookalike.errors import ConfigError, InputError
 from lookalike.evaluation.truth import NONE
@@ -42,6 +44,7 @@ from lookalike.learning.examples import Examples
 from lookalike.learning.gain import LEVELS, Change, changes, is_gain
 from lookalike.learning.splitting import Sides, turns, units_of
 from lookalike.report_benchmark import View, write_report
+from lookalike.training.request import Request as LossRequest
 from lookalike.types import Embeddings, Float32, Skipped
 from lookalike.versions import versions
 
@@ -74,6 +77,14 @@ class Request:
     learner: str = "numpy"
     seed: int = 0
     keep_anyway: bool = False
+    head: str = "linear"
+    epochs: int = 60
+    rate: float = 1e-3
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.learner != "numpy":
+            _by_loss(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +136,8 @@ def train(request: Request, progress: Progress = lambda _: None, tell: Tell = la
     ConfigError for a wrong choice: nothing is installed then.
     """
     refuse_taken(request.name)
+    if request.learner != "numpy":
+        check_extra()
     asked = asked_of(request.labelled, request.pairs, request.unlabeled, request.marks)
     count(_examples_as_named(asked))
     base = registry.encoder(request.encoder)
@@ -138,7 +151,7 @@ def train(request: Request, progress: Progress = lambda _: None, tell: Tell = la
     sides = turns(examples.units, names, request.seed)
     tests = [_test_set(asked, looked, side.test) for side in sides]
     run = _Run(request, asked, looked, examples, sides, tests[0], found, advised)
-    return _judged(run, [_learned(run, side, tell) for side in sides])
+    return _judged(run, _learned(run))
 
 
 def examples_of(asked: Asked, looked: Looked) -> Examples:
@@ -218,20 +231,57 @@ class _Learned:
     after: Embeddings
 
 
-def _learned(run: _Run, sides: Sides, tell: Tell) -> _Learned:
-    base = registry.encoder(run.request.encoder)
-    linear, chosen = learn(run.examples.only(sides.known), run.request.seed)
+def _learned(run: _Run) -> list[_Learned]:
+    """Return what was learned in each turn."""
+    request, examples = run.request, run.examples
+    if request.learner == "numpy":
+        return [_made(run, side, *_by_numpy(examples.only(side.known), request.seed)) for side in run.sides]
+    heads = learn_heads(_by_loss(request), examples, run.sides)
+    return [
+        _made(run, side, head, f"{request.learner} loss, {request.head} head; {_told(head)}", head.history)
+        for side, head in zip(run.sides, heads, strict=True)
+    ]
+
+
+def _by_numpy(known: Examples, seed: int) -> tuple[Head, str]:
+    linear, chosen = learn(known, seed)
     gained = f"MAP@R in cross-validation {chosen.untouched:.3f} -> {chosen.tried[chosen.recipe]:.3f}"
-    told = f"{chosen.recipe.told}; {gained}"
-    data = packed(linear.mean, linear.components)
-    card = _card(run.request, data, linear.components.shape[1], told)
+    return Head(linear, None, ()), f"{chosen.recipe.told}; {gained}"
+
+
+def _by_loss(request: Request) -> LossRequest:
+    return LossRequest(
+        loss=request.learner,
+        checkpoints=str(checkpoints()),
+        head=request.head,
+        epochs=request.epochs,
+        rate=request.rate,
+        seed=request.seed,
+        device=request.device,
+    )
+
+
+def _told(head: Head) -> str:
+    best, first = head.best, head.history[0]
+    return (
+        f"epoch {best['epoch']} of {len(head.history) - 1}; MAP@R of the validation part {first['map_at_r']:.3f} "
+        f"(whitened alone) -> {best['map_at_r']:.3f}"
+    )
+
+
+def _made(run: _Run, sides: Sides, head: Head, told: str, history: tuple[Mapping[str, float], ...] = ()) -> _Learned:
+    """Return the encoder of what was learned; raise ConfigError unless it gives what was learned."""
+    base = registry.encoder(run.request.encoder)
+    bent = head.bent is not None
+    data = packed_head(head.numbers) if bent else packed(head.linear.mean, head.linear.components)
+    card = _card(run.request, data, head.linear.components.shape[1], told, "head" if bent else "reduced")
     before = run.examples.vectors[sides.test]
     with folder.laid_out({card.model: data}) as place:
         made = folder.made(card, lambda file, _sha256: place / file)
         assert isinstance(made, Reduced)
         after = made.project(Embeddings(before, np.ones(len(before), np.float32), base.space))
-    _compare(linear.apply(before), after.vectors)
-    return _Learned(card, data, told, (), after)
+    _compare(head.apply(before), after.vectors)
+    return _Learned(card, data, told, history, after)
 
 
 def _judged(run: _Run, learned: Sequence[_Learned]) -> Trained:
@@ -275,12 +325,12 @@ def _judged(run: _Run, learned: Sequence[_Learned]) -> Trained:
     return replace(trained, entry=entry(request.name))
 
 
-def _card(request: Request, data: bytes, dim: int, learned: str) -> Card:
+def _card(request: Request, data: bytes, dim: int, learned: str, runtime: str) -> Card:
     base = registry.encoder(request.encoder)
     before = entry(request.encoder)
     return Card(
         name=request.name,
-        runtime="reduced",
+        runtime=runtime,
         model="projection.npz",
         sha256=installed.sha256_of(data),
         dim=dim,

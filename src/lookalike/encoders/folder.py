@@ -36,6 +36,10 @@ def made(card: Card, file: Callable[[str, str], Path]) -> Encoder:
         from lookalike.encoders.reduced import reduced  # noqa: PLC0415 - its base is asked for
 
         return reduced(card, model, _base(card))
+    if card.runtime == "head":
+        from lookalike.encoders.head import head  # noqa: PLC0415 - its base is asked for
+
+        return head(card, model, _base(card))
     if card.runtime == "joined":
         from lookalike.encoders.joined import Joined  # noqa: PLC0415 - its parts are asked for
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,13 +63,8 @@ def made(examples: Examples, recipe: Recipe, seed: int = 0) -> Linear:
 def choose(examples: Examples, seed: int = 0, progress: Callable[[int], None] = lambda _: None) -> Chosen:
     """Return the best recipe: first the whitening is chosen, then how far it and the strongest are refined."""
     folds = list(_folds(examples, seed))
-    scored: dict[Recipe, list[float]] = {}
-    untouched: list[float] = []
-    for known, held in folds:
-        untouched += _values(held)
-        for recipe, found in _whitenings(known):
-            scored.setdefault(recipe, []).extend(_values(held.moved(found.apply(held.vectors))))
-        progress(1)
+    scored = _of_whitenings(folds, progress)
+    untouched = [value for _, held in folds for value in _values(held)]
     best = _best({recipe: float(np.mean(values)) for recipe, values in scored.items()})
     for known, held in folds:
         for start in sorted({best, Recipe(max(best.strength, 4.0)), Recipe(16.0)} - {Recipe(0.0)}):
@@ -80,6 +75,24 @@ def choose(examples: Examples, seed: int = 0, progress: Callable[[int], None] = 
         progress(1)
     means = {recipe: float(np.mean(values)) for recipe, values in scored.items()}
     return Chosen(_best(means), means, float(np.mean(untouched)))
+
+
+def choose_whitening(examples: Examples, seed: int = 0) -> Linear:
+    """Return the best whitening alone, of all the examples: where a loss begins."""
+    scored = _of_whitenings(list(_folds(examples, seed)), lambda _: None)
+    return made(examples, _best({recipe: float(np.mean(values)) for recipe, values in scored.items()}))
+
+
+def _of_whitenings(
+    folds: Sequence[tuple[Examples, Examples]], progress: Callable[[int], None]
+) -> dict[Recipe, list[float]]:
+    """Return MAP@R of the queries that are held back, by recipe."""
+    scored: dict[Recipe, list[float]] = {}
+    for known, held in folds:
+        for recipe, found in _whitenings(known):
+            scored.setdefault(recipe, []).extend(_values(held.moved(found.apply(held.vectors))))
+        progress(1)
+    return scored
 
 
 def _whitenings(known: Examples) -> Iterator[tuple[Recipe, Linear]]:

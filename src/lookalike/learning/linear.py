@@ -56,12 +56,12 @@ def compact(examples: Examples) -> tuple[Examples, Float32]:
 
 def lifted(found: Linear, basis: Float32) -> Linear:
     """Return a map of coordinates as one of whole vectors, which leaves what lies outside of the span as it is."""
-    whole = _spread(found.components, basis)
+    whole = spread(found.components, basis)
     mean: Float32 = basis @ found.mean
     return Linear(mean, whole)
 
 
-def _spread(matrix: Float32, basis: Float32) -> Float32:
+def spread(matrix: Float32, basis: Float32) -> Float32:
     """Return (D, D): ``matrix`` (k, k) inside of a ``basis`` (D, k), and no change outside of it."""
     change = np.subtract(matrix, np.eye(len(matrix), dtype=np.float32), dtype=np.float32)
     whole = np.add(np.eye(len(basis), dtype=np.float32), basis @ change @ basis.T, dtype=np.float32)
@@ -109,7 +109,7 @@ class Scatter:
         """
         floor = np.float32(max(float(self.variance.max()), _TINY) / max(strength, _TINY))
         scale = np.sqrt(floor / (self.variance + floor))
-        return Linear(self.mean, _spread(np.diag(scale).astype(np.float32), self.directions))
+        return Linear(self.mean, spread(np.diag(scale).astype(np.float32), self.directions))
 
 
 def refined(examples: Examples, start: Linear, seed: int = 0) -> Iterator[Linear]:
@@ -121,7 +121,7 @@ def refined(examples: Examples, start: Linear, seed: int = 0) -> Iterator[Linear
     """
     examples = _at_most(examples, seed)
     given = start.moved(examples.vectors)
-    basis = _basis(given)
+    basis = basis_of(given)
     inside: Float32 = given @ basis
     outside: Float32 = np.sqrt(np.maximum((given**2).sum(axis=1) - (inside**2).sum(axis=1), 0))
     allowed, same = _neighbours(examples)
@@ -130,7 +130,7 @@ def refined(examples: Examples, start: Linear, seed: int = 0) -> Iterator[Linear
     for step in range(1, CHECKED[-1] + 1):
         matrix = adam.step(matrix, _gradient(inside, outside, matrix, allowed, same))
         if step in CHECKED:
-            yield start.then(_spread(matrix, basis))
+            yield start.then(spread(matrix, basis))
 
 
 def likelihood(vectors: Float32, allowed: Mask, same: Mask) -> float:
@@ -223,8 +223,8 @@ def _spectrum(rows: Float32) -> tuple[Float32, Float32]:
     return np.maximum(variance, 0).astype(np.float32), directions.astype(np.float32)
 
 
-def _basis(rows: Float32) -> Float32:
-    """Return (D, k) orthonormal: the at most 256 directions in which the rows are longest."""
+def basis_of(rows: Float32) -> Float32:
+    """Return (D, k) orthonormal: the at most 256 directions in which the rows (N, D) are longest."""
     variance, directions = _spectrum(rows)
     order = np.argsort(-variance, kind="stable")[:_WIDEST]
     kept = order[variance[order] > variance.max() * 1e-6]

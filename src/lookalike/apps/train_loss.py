@@ -1,0 +1,128 @@
+"""A head learned by a loss: another process learns it, with torch; here it is asked for and made an encoder's file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from lookalike.encoders.head import applied
+from lookalike.encoders.weights import cache_folder
+from lookalike.errors import ConfigError, InputError, LookalikeError, MissingDependency
+from lookalike.learning.choosing import choose_whitening
+from lookalike.learning.examples import Examples
+from lookalike.learning.linear import Linear, basis_of, compact, lifted, spread, unit
+from lookalike.learning.splitting import Sides
+from lookalike.training.request import ERROR, Request
+from lookalike.types import Float32
+
+_STOPPED = 130
+_EXTRA = ("torch", "pytorch_metric_learning")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """What was learned of one turn: ``linear``, and ``bent`` (the numbers of a hidden layer) or None; its history."""
+
+    linear: Linear
+    bent: Mapping[str, Float32] | None
+    history: tuple[Mapping[str, float], ...]
+
+    @property
+    def best(self) -> Mapping[str, float]:
+        """The epoch that was kept."""
+        return max(self.history, key=lambda one: one["map_at_r"])
+
+    @property
+    def numbers(self) -> dict[str, Float32]:
+        """All numbers of a head with a hidden layer."""
+        return {"mean": self.linear.mean, "components": self.linear.components, **(self.bent or {})}
+
+    def apply(self, vectors: Float32) -> Float32:
+        """Return (N, D) unit vectors."""
+        return self.linear.apply(vectors) if self.bent is None else unit(applied(vectors, self.numbers))
+
+
+def checkpoints() -> Path:
+    """Return the folder where trainings that were cut off go on from."""
+    return cache_folder() / "train" / "checkpoints"
+
+
+def check_extra() -> None:
+    """Raise MissingDependency where a loss cannot be had."""
+    for module in _EXTRA:
+        if find_spec(module) is None:
+            raise MissingDependency(f"learning by a loss (which needs {module})", "train")
+
+
+def learn_heads(request: Request, examples: Examples, turns: Sequence[Sides]) -> list[Head]:
+    """Return a head for each turn; raise ConfigError for what the training refuses, KeyboardInterrupt when stopped."""
+    check_extra()
+    starts = []
+    with TemporaryDirectory(prefix="lookalike-train-") as temporary:
+        folder = Path(temporary)
+        for turn, sides in enumerate(turns):
+            start, basis, arrays = _start(examples.only(sides.train), examples.only(sides.validation), request.seed)
+            np.savez(folder / f"turn{turn}.npz", **arrays)
+            starts.append((start, basis))
+        run(replace(request, turns=len(turns)), folder)
+        return [_head(folder, turn, *start) for turn, start in enumerate(starts)]
+
+
+def run(request: Any, folder: Path, module: str = "lookalike.training") -> None:
+    """Let the other process leave its files in ``folder``; raise the error that it left, or say how it ended."""
+    ended = subprocess.run(
+        [sys.executable, "-m", module, str(folder)],
+        input=request.to_json(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if (folder / ERROR).exists():
+        told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
+        raise (InputError if told["input"] else ConfigError)(told["message"])
+    if ended.returncode == _STOPPED:
+        raise KeyboardInterrupt
+    if ended.returncode != 0:
+        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        killed = " (killed: is there enough memory?)" if ended.returncode < 0 else ""
+        raise LookalikeError(f"the training failed with code {ended.returncode}{killed}: {last}")
+
+
+def _start(train: Examples, held: Examples, seed: int) -> tuple[Linear, Float32, dict[str, Any]]:
+    """Return the whitening that a head begins from, the basis that it moves in, and what the other process needs."""
+    small, directions = compact(train)
+    start = lifted(choose_whitening(small, seed), directions)
+    given = start.moved(train.vectors)
+    basis = basis_of(given)
+    arrays = {
+        "inside": given @ basis,
+        "labels": train.labels,
+        "asks": train.asks,
+        "answers": train.answers,
+        "basis": basis,
+        "held": start.moved(held.vectors),
+        **{f"held_{name}": getattr(held, name) for name in ("labels", "units", "groups", "asks", "answers")},
+    }
+    return start, basis, arrays
+
+
+def _head(folder: Path, turn: int, start: Linear, basis: Float32) -> Head:
+    with np.load(folder / f"head{turn}.npz", allow_pickle=False) as file:
+        found = {name: file[name] for name in file.files}
+    history = tuple(json.loads((folder / f"history{turn}.json").read_text(encoding="utf-8")))
+    linear = start.then(spread(found["linear"], basis))
+    if "a" not in found:
+        return Head(linear, None, history)
+    into: Float32 = start.components @ basis @ found["a"]
+    return Head(linear, {"a": into, "bias": found["bias"], "b": found["b"] @ basis.T}, history)
