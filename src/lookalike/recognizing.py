@@ -28,8 +28,9 @@ WRONG = 0.05
 """At the margin that is asked for, at most so many of the gallery's own pictures that are named are named wrongly."""
 _SHRINKAGE = 0.5
 _FOLDS = 16
-_STRANGERS = 1500
+_STRANGERS = 600
 """So many of the gallery's pictures, of all labels in turn, stand for strangers."""
+_NOTHING = 1e-5
 _LEARNED_FROM = 600
 """Whitening is learned from so many pictures at most; more tell the same and take minutes."""
 _HALF_CENTRED = 2
@@ -51,40 +52,41 @@ class Whitening:
     gains: Floats
 
     @classmethod
-    def learn(cls, vectors: Float32 | Floats, numbers: Ints) -> Whitening:
+    def learn(cls, vectors: Float32, numbers: Ints) -> Whitening:
         """Learn from (N, D) vectors with the number of a label each.
 
         What varies within labels is known as far as labels have several pictures; the rest is taken to vary as labels
         do. With n pictures of c labels the first counts (n - c) / n: nothing where each label has one picture.
         """
         rows = _by_turns(numbers, _LEARNED_FROM)
-        vectors, numbers = vectors[rows].astype(np.float64), np.unique(numbers[rows], return_inverse=True)[1]
+        wide, numbers = vectors[rows].astype(np.float64), np.unique(numbers[rows], return_inverse=True)[1]
         counts = np.bincount(numbers)
-        means = np.zeros((len(counts), vectors.shape[1]))
-        np.add.at(means, numbers, vectors)
+        means = np.zeros((len(counts), wide.shape[1]))
+        np.add.at(means, numbers, wide)
         means /= counts[:, None]
         middle = means.mean(axis=0)
         # The mean of few labels tells what is common to all pictures from what is common to these.
         others = (len(counts) - 1) ** 2
         centre = middle * others / (others + _HALF_CENTRED**2)
-        within = (vectors - means[numbers]) / np.sqrt(len(vectors))
-        between = (means - middle) / np.sqrt(len(vectors))
+        within = (wide - means[numbers]) / np.sqrt(len(wide))
+        between = (means - middle) / np.sqrt(len(wide))
         spread = np.concatenate([within, between])
         values, sides = np.linalg.eigh(spread @ spread.T)
         there = values > 1e-9 * max(float(values.max()), 1e-12)
         values, sides = values[there], sides[:, there]
         if not len(values):
-            return cls(centre, np.zeros((0, vectors.shape[1])), np.zeros(0))
+            return cls(centre, np.zeros((0, wide.shape[1])), np.zeros(0))
         directions = (spread.T @ sides / np.sqrt(values)).T
-        sphere = _SHRINKAGE * values.sum() / vectors.shape[1]
+        sphere = _SHRINKAGE * values.sum() / wide.shape[1]
         return cls(centre, directions, np.sqrt(sphere / ((1 - _SHRINKAGE) * values + sphere)))
 
-    def apply(self, vectors: Float32 | Floats) -> Floats:
+    def apply(self, vectors: Float32) -> Float32:
         """Return (N, D) unit vectors; one that is the mean stays zero."""
-        rows = vectors.astype(np.float64) - self.mean
-        rows += ((rows @ self.directions.T) * (self.gains - 1)) @ self.directions
+        rows = vectors - self.mean.astype(np.float32)
+        directions = self.directions.astype(np.float32)
+        rows += ((rows @ directions.T) * (self.gains - 1).astype(np.float32)) @ directions
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.asarray(rows / np.where(lengths > 1e-9, lengths, 1))
+        return np.asarray(rows / np.where(lengths > _NOTHING, lengths, 1), np.float32)
 
 
 def votes(similar: Floats, numbers: Ints, count: int, voters: int = VOTERS) -> Floats:
@@ -111,7 +113,7 @@ class Recognition:
     """
 
     whitening: Whitening
-    references: Floats
+    references: Float32
     numbers: Ints
     shifts: Floats
     alarms: AlarmTable
@@ -133,7 +135,7 @@ class Recognition:
 
     def similar(self, vectors: Float32) -> Floats:
         """Return (Q, N) the cosines of pictures to the references, both whitened."""
-        return self.whitening.apply(vectors) @ self.references.T
+        return (self.whitening.apply(vectors) @ self.references.T).astype(np.float64)
 
     def scores(self, similar: Floats) -> Floats:
         """Return (Q, C): how near each label is, in whitened cosine."""
@@ -215,9 +217,9 @@ def _left_out(vectors: Float32, numbers: Ints, rows: Ints, voters: int) -> Float
     return seen
 
 
-def _to_others(references: Floats, rows: Ints) -> Floats:
+def _to_others(references: Float32, rows: Ints) -> Floats:
     """Return (M, N) the cosines of some of the references to all; -inf to itself."""
-    similar = references[rows] @ references.T
+    similar = (references[rows] @ references.T).astype(np.float64)
     similar[np.arange(len(rows)), rows] = -np.inf
     return np.asarray(similar)
 

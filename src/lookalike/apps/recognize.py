@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lookalike.apps.learned import learned
 from lookalike.calibration.rates import checked_target
 from lookalike.deciding import look
 from lookalike.errors import ConfigError, InputError
@@ -107,7 +108,7 @@ class Recognizer:
         ]
         numbers, ids, paths = zip(*rows, strict=True)
         vectors = self._gallery.embeddings(ids).vectors
-        recognition = Recognition.learn(vectors, np.array(numbers, np.int64), self._voters)
+        recognition = learned(self._gallery.derived, vectors, np.array(numbers, np.int64), self._voters)
         return _Known(seq, ids, paths, tuple(sorted(of_label)), recognition)
 
     def _looked_at(self, images: Sequence[ImageSource]) -> tuple[list[_Seen], tuple[Skipped, ...]]:
