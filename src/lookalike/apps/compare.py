@@ -12,6 +12,7 @@ import numpy as np
 
 from lookalike import registry
 from lookalike.apps.calibrate import kept, known_metric, read_calibration
+from lookalike.apps.learned_encoders import learned_scores, own_calibration
 from lookalike.calibration import Calibration
 from lookalike.calibration.builtin import built_in
 from lookalike.deciding import METRICS, Seen, look, scores_of
@@ -148,7 +149,13 @@ def compare(
     decided_by = policy or (Uncalibrated() if found is None else Calibrated(found))
     decision = _with_structure(decided_by.decide(scores, context), structure)
     qualities = (_quality(seen[0]), _quality(seen[1]))
-    named = {**scores, **_raw(seen), "ssim": None, "ms_ssim": structure.ms_ssim}
+    named = {
+        **scores,
+        **learned_scores(part, [one.embeddings for one in seen]),
+        **_raw(seen),
+        "ssim": None,
+        "ms_ssim": structure.ms_ssim,
+    }
     if structure.structural is not None:
         named["ssim"] = structure.structural.score
     return Comparison(*images, named, decision, qualities, structure, found, built, part)
@@ -202,6 +209,8 @@ def _calibration_for(
     if own is not None:
         return part, own, False
     shipped = built_in(part.space)
+    if shipped is None and (learned := own_calibration(part.space)) is not None:
+        return part, learned, False
     return part, shipped, shipped is not None
 
 
