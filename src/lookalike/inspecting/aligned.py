@@ -11,7 +11,7 @@ difference     how far a pixel lies outside what the template holds within two p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -29,15 +29,21 @@ Mask: TypeAlias = NDArray[np.bool_]
 TOLERANCE = 2
 """How many pixels an edge may have moved."""
 WINDOW = 5
+LEAST = 5.0
+"""A smaller difference, in levels, is none: JPEG and rounding make it. All good pictures below it are alike."""
 SIDE = 1024
+_EDGE_REACH, _EDGE_SLACK = 2 * TOLERANCE, 0.1
 _SOFT = 0.8
 _BLURS = (-1.4, 0.0, 0.9, 1.4, 2.0)
 _STEP = 3
 _TRIMMED = 0.9
 _LEAST_GAIN, _MOST_GAIN = 0.15, 6.0
 _LEAST_OVERLAP = 0.7
-_BORDER = TOLERANCE + WINDOW // 2 + 1
+_BORDER = TOLERANCE + WINDOW // 2 + 4  # beyond its border a picture may have been blurred with anything
 _CANDIDATES = 3
+_COARSE_SOFT = 2.0
+_FLAT_SHARE, _MOST_PIXELS, _FEWEST_PIXELS, _ROUNDS = 0.7, 40_000, 500, 3
+_FURTHEST = 8.0  # pixels: further than that registration was not wrong, and this is
 _SMALL = 32
 
 
@@ -45,8 +51,8 @@ _SMALL = 32
 class AlignedView:
     """How a picture differs from its template.
 
-    ``heat`` (H, W), in levels of the template's, lies in the template's frame; ``matrix`` (3, 3) takes its points to
-    pixels of the picture. ``template`` is the name of the one that was used.
+    ``heat`` (H, W), in levels of the template's and at least ``LEAST``, lies in the template's frame; ``matrix`` (3, 3)
+    takes its points to pixels of the picture. ``template`` is the name of the one that was used.
     """
 
     heat: Float32
@@ -103,17 +109,18 @@ class TemplateSet:
 
 def _view(template: Image, image: Image, registration: Registration) -> AlignedView | str:
     golden, picture = _reduced(template), _reduced(image)
+    registration = _refined(golden, picture, registration)
     laid, mask = align(picture, registration, golden.pixels.shape[:2])
     inside = _eroded(mask)
     if inside.mean() < _LEAST_OVERLAP:
         return f"it covers only {inside.mean():.0%} of its template"
-    heat = np.zeros(mask.shape, np.float32)
+    heat = np.full(mask.shape, LEAST, np.float32)
     for channel in range(1 if _is_grey(golden) and _is_grey(picture) else 3):
         pair = _matched(golden.pixels[..., channel], laid[..., channel], mask)
         if pair is None:
             return "its light cannot be matched to the template's: nearly no contrast, or the wrong way round"
         np.maximum(heat, difference(*pair), out=heat)
-    heat[~inside] = 0
+    heat[~inside] = LEAST
     rows = np.vstack([np.array(registration.matrix, np.float64), (0.0, 0.0, 1.0)])
     return AlignedView(heat, _scaling(box_of(image, SIDE)) @ rows, template.source, registration)
 
@@ -126,9 +133,59 @@ def difference(template: Float32, picture: Float32) -> Float32:
 
 def _outside(plane: Float32, other: Float32) -> Float32:
     """Return how far each pixel lies above the highest or below the lowest that the other holds near it."""
-    above = plane - highest(other, TOLERANCE)
-    below = lowest(other, TOLERANCE) - plane
+    # Beside an edge, blur and JPEG leave a part of its height behind, further out than its shift.
+    slack = _EDGE_SLACK * (highest(other, _EDGE_REACH) - lowest(other, _EDGE_REACH))
+    above = plane - highest(other, TOLERANCE) - slack
+    below = lowest(other, TOLERANCE) - plane - slack
     return np.asarray(np.maximum(np.maximum(above, below), 0), np.float32)
+
+
+def _refined(golden: Image, picture: Image, registration: Registration) -> Registration:
+    """Return the registration with the affine map that fits best near it (Lucas, Kanade 1981), at full size.
+
+    The tenth of the pixels that fits worst is left out: defects have not moved.
+    """
+    shape = golden.pixels.shape[:2]
+    template = blurred(golden.pixels.mean(axis=2, dtype=np.float32), _COARSE_SOFT)
+    down, right = np.gradient(template)
+    steep = np.hypot(down, right)
+    # Flat places say nothing of motion; a few ten thousand pixels say enough.
+    edges = np.flatnonzero(steep > np.quantile(steep, _FLAT_SHARE))
+    edges = edges[:: max(1, len(edges) // _MOST_PIXELS)]
+    y, x = np.unravel_index(edges, shape)
+    u, v = x / shape[1] - 0.5, y / shape[0] - 0.5
+    slopes = np.stack([right.ravel()[edges], down.ravel()[edges]])
+    known = np.concatenate([slopes, slopes * u, slopes * v, [template.ravel()[edges]], [np.ones(len(edges))]])
+    matrix = np.vstack([np.array(registration.matrix, np.float64), (0.0, 0.0, 1.0)])
+    for _ in range(_ROUNDS):
+        laid, mask = align(picture, _with_matrix(registration, matrix), shape)
+        seen = blurred(laid.mean(axis=2, dtype=np.float32), _COARSE_SOFT).ravel()[edges]
+        kept = mask.ravel()[edges]
+        if kept.sum() < _FEWEST_PIXELS:
+            return registration
+        for _ in range(2):
+            found = np.linalg.lstsq(known[:, kept].T, seen[kept], rcond=None)[0]
+            left = np.abs(seen - found @ known)
+            kept = mask.ravel()[edges] & (left <= np.quantile(left[kept], _TRIMMED))
+        gain = found[6]
+        if gain <= 0:
+            return registration
+        # The picture is gain * template(point + move) + offset: what lies at a point there lies further here.
+        (move_x, move_y), (wide_x, wide_y), (tall_x, tall_y) = (found[0:2] / gain, found[2:4] / gain, found[4:6] / gain)
+        moves = np.array([
+            (1 + wide_x / shape[1], tall_x / shape[0], move_x - (wide_x + tall_x) / 2),
+            (wide_y / shape[1], 1 + tall_y / shape[0], move_y - (wide_y + tall_y) / 2),
+            (0.0, 0.0, 1.0),
+        ])  # fmt: skip
+        if np.abs(moves - np.eye(3))[:2] @ (shape[1], shape[0], 1.0) @ (1, 1) > _FURTHEST * 2:
+            return registration
+        matrix = matrix @ np.linalg.inv(moves)
+    return _with_matrix(registration, matrix)
+
+
+def _with_matrix(registration: Registration, matrix: Matrix) -> Registration:
+    first, second = ((float(row[0]), float(row[1]), float(row[2])) for row in matrix[:2])
+    return replace(registration, matrix=(first, second))
 
 
 def _matched(template: NDArray[np.uint8], laid: NDArray[np.uint8], mask: Mask) -> tuple[Float32, Float32] | None:

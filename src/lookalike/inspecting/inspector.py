@@ -233,7 +233,8 @@ class Inspector:
         middle = np.median(self.scores, axis=0)
         spread = _SPREAD * np.median(np.abs(self.scores - middle), axis=0)
         # So few pictures, or so alike, that half of them score the same: then a hundredth of the score is much.
-        return middle, np.maximum(spread, np.maximum(0.01 * np.abs(middle), _FLAT))
+        least = 1.0 if self.model is None else np.maximum(0.01 * np.abs(middle), _FLAT)
+        return middle, np.maximum(spread, least)
 
     def _joint(self, scores: Scores) -> Scores:
         """Return (n,) the largest over the tests of how many spreads each score lies above the usual."""

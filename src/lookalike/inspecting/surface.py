@@ -37,7 +37,7 @@ _AROUND = 3
 _TILE = 448
 _MOST_TILES = 4
 _A_PICTURE = 160
-"""How many patches of a picture stand for all of its before a bank is drawn from those of all pictures, half of them."""
+"""So many patches of a picture stand for all of its; the bank is drawn from those of all pictures, at most half."""
 LEAST_SIDE = 32
 
 
