@@ -32,7 +32,7 @@ Values = NDArray[Any]
 SIGNATURE = re.compile(
     rb".{128}DICM"
     # Without the preamble: group 8, its length or its first elements, in little endian, with types or without.
-    rb"|\x08\0\0\0(\x04\0\0\0|UL\x04\0)|\x08\0[\x05\x08\x12\x13\x14\x16\x18]\0(CS|DA|TM|UI)",
+    rb"|\x08\0\0\0(\x04\0\0\0|UL\x04\0)|\x08\0[\x05\x08\x12\x13\x14\x16\x18\x20]\0(CS|DA|TM|UI)",
     re.DOTALL,
 )
 BYTES_A_PIXEL = 40
@@ -52,6 +52,7 @@ _NAMES = """
     ExtendedOffsetTable ExtendedOffsetTableLengths SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """
 _NEEDED = _NAMES.split()
+_NO_PIXELS = "a DICOM file without pixels (a report, a structure, a wave form)"
 _SIZE = ["Rows", "Columns", "NumberOfFrames"]
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")
@@ -89,6 +90,8 @@ def size_of(data: bytes, limits: Limits) -> Size:
     """Return the size of the picture in the bytes of a DICOM file, from its header."""
     found = _parsed(data, _SIZE)
     width, height = int(found.get("Columns") or 0), int(found.get("Rows") or 0)
+    if not width or not height:
+        raise Refused(_NO_PIXELS)
     limits.check_pixels(width, height)
     return Size(width, height, str(_transfer_syntax(found)) not in _LOSSY)
 
@@ -134,7 +137,7 @@ def _parsed(data: bytes, names: Sequence[str]) -> Any:
 def _check(found: Any, frame: int | None, limits: Limits) -> None:
     width, height = int(found.get("Columns") or 0), int(found.get("Rows") or 0)
     if not any(name in found for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")) or not width:
-        raise Refused("a DICOM file without pixels (a report, a structure, a wave form)")
+        raise Refused(_NO_PIXELS)
     limits.check_pixels(width, height)
     limits.check_memory(width * height * BYTES_A_PIXEL)
     frames = int(found.get("NumberOfFrames") or 1)
