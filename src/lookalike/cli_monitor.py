@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -56,8 +55,8 @@ def monitor(
 ) -> None:
     """Watch a fixed camera: what state is a place in, how full, and when did that change.
 
-    SOURCE is a folder (new files in the order of their names), a video file, camera:0, an address such as rtsp://…, or -
-    for JPEG and PNG pictures on stdin, one after another (ffmpeg … -f image2pipe -c:v mjpeg -).
+    SOURCE is a folder (new files in the order of their names), a video file, camera:0, an address such as rtsp://…,
+    or - for JPEG and PNG pictures on stdin, one after another (ffmpeg … -f image2pipe -c:v mjpeg -).
 
     \b
         lookalike monitor frames/ --states states/ --html timeline.html     states/empty/*.jpg, states/food/*.jpg
@@ -81,10 +80,8 @@ def monitor(
 
         watched = run(source, request, emit, lambda text: click.echo(safe(text), err=True))
     passed = f", {watched.passed} passed over" if watched.passed else ""
-    click.echo(
-        f"{watched.looked} of {watched.came} frames looked at{passed}; {watched.events} events, {watched.skipped} skipped",
-        err=True,
-    )
+    looked = f"{watched.looked} of {watched.came} frames looked at{passed}"
+    click.echo(f"{looked}; {watched.events} events, {watched.skipped} skipped", err=True)
 
 
 @contextmanager
@@ -93,7 +90,7 @@ def _lines(path: str | None) -> Iterator[Callable[[str], None]]:
     from lookalike.errors import StoreError
 
     if path is None:
-        yield lambda line: (click.echo(line), sys.stdout.flush())[0]
+        yield click.echo  # which flushes
         return
     try:
         file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below

@@ -196,24 +196,9 @@ class _Run:
         return saved
 
     def _say(self, at: float, event: str, reason: str) -> None:
-        self._emit(
-            {
-                "time": _iso(at),
-                "source": self._source,
-                "region": None,
-                "state": "unknown",
-                "settled": None,
-                "verdict": Verdict.UNKNOWN.value,
-                "score": None,
-                "level": None,
-                "level_interval": None,
-                "change": None,
-                "change_from_first": None,
-                "quality": None,
-                "event": {"kind": event},
-                "reason": reason,
-            }  # fmt: skip
-        )
+        nothing = ("region", "settled", "score", "level", "level_interval", "change", "change_from_first", "quality")
+        told = {"time": _iso(at), "source": self._source, "state": "unknown", "verdict": Verdict.UNKNOWN.value}
+        self._emit({**told, **dict.fromkeys(nothing), "event": {"kind": event}, "reason": reason})
 
     # What outlives the run
 
@@ -297,8 +282,8 @@ def states_of(folder: str, levels: Mapping[str, float], tell: Tell) -> States:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise InputError(
-            f"{folder} holds no state; make a folder a state in it, such as {folder}/empty and {folder}/food, with 1 to "
-            "10 pictures each, or leave --states out to watch for any change"
+            f"{folder} holds no state; make a folder a state in it, such as {folder}/empty and {folder}/food, with 1 "
+            "to 10 pictures each, or leave --states out to watch for any change"
         )
     if len(names) == 1:
         tell(f"there is one state only, {names[0]!r}: whatever else there is will be told as unknown")

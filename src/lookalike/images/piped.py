@@ -18,7 +18,7 @@ _SCAN, _END = 0xDA, 0xD9
 
 
 def pictures(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the bytes of each picture. Raise InputError where something else comes, or the stream ends inside of one."""
+    """Yield the bytes of each picture; raise InputError where something else comes, or one is cut off by the end."""
     reader = _Reader(stream)
     while (start := reader.peek(2)) != b"":
         reader.begin()

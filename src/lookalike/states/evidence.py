@@ -46,7 +46,8 @@ def small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         sums = np.add.reduceat(means, first, axis=axis, dtype=np.float32)
         counts = np.maximum(np.diff(np.append(first, length)), 1)
         means = sums / counts.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    return np.rint(means).astype(np.uint8)
+    shrunk: NDArray[np.uint8] = np.rint(means).astype(np.uint8)
+    return shrunk
 
 
 def differences(now: Look, before: Look) -> tuple[float, float, float]:

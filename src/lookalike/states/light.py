@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lookalike.types import Float32
 
-_ROUNDS = 6
+_ROUNDS = 4
 _DARK, _BRIGHT = 6.0, 249.0
 _LEAST_SHARE = 0.05
 _GAMMAS = (0.3, 3.3)

@@ -23,6 +23,7 @@ from lookalike.protocols import Encoder
 from lookalike.quality import measure
 from lookalike.registration import View
 from lookalike.states.discriminant import Discriminant, Told
+from lookalike.states.evidence import SIDE as LIGHT_SIDE
 from lookalike.states.evidence import Look, Noise, differences, small
 from lookalike.states.level import Scale, tiles_of
 from lookalike.states.light import NO_LIGHT, Light, light_between
@@ -35,12 +36,13 @@ MOST_REFERENCES = 10
 FIRST, OTHER = "first", "other"
 """The states of a place that has no references: as it was first, or not."""
 _DARK = 0.06
-_LEAST_MARGIN, _MOST_MARGIN, _SIGMAS = 0.05, 0.2, 3.0
+_LEAST_MARGIN, _MOST_MARGIN, _SIGMAS = 0.02, 0.08, 2.0
 _SURE = 0.5
+_QUIET = 0.5
 _NOVEL = 0.01
 _ADAPT_EVERY = 12
 _LEAST_INSIDE = 0.6
-_SAME_LIGHT, _SAME_GAMMA = 0.12, 0.12
+_SAME_LIGHT, _SAME_GAMMA = 0.5, 0.5
 _SEARCH_EVERY = 10
 _LIGHTS = (
     Edit("gamma", {"exponent": 0.6}),
@@ -252,7 +254,7 @@ class Monitor:
         if self._view is not None:
             return
         self._view = View(image)
-        self._small_view = small(image.pixels)
+        self._small_view = small(whole(image.pixels).cut(image.pixels, None, LIGHT_SIDE)[0])
         height, width = image.pixels.shape[:2]
         for region in self._given:
             if not (0 <= region.cx < width and 0 <= region.cy < height):
@@ -291,7 +293,7 @@ class Monitor:
         """Return what makes the frame's light the view's; nothing where they hardly differ."""
         assert self._view is not None
         assert self._small_view is not None
-        cut, _ = whole(self._view.image.pixels).cut(frame.pixels, placed)
+        cut, _ = whole(self._view.image.pixels).cut(frame.pixels, placed, LIGHT_SIDE)
         light = light_between(small(cut), self._small_view)
         gammas = np.log(light.gammas)
         same = abs(np.log(light.brightness)) < _SAME_LIGHT and np.abs(gammas).max() < _SAME_GAMMA
@@ -321,14 +323,11 @@ class Monitor:
         state, verdict, reason = self._judged(place, told, change)
         level = self._scale.read(tiles_of(pixels)) if self._scale and verdict is not Verdict.UNKNOWN else None
         settled_before = place.settled
-        event = self._settle(place, look, state if verdict is not Verdict.UNSURE else None, change)
-        if (
-            found is not None
-            and event is None
-            and place.settling.proposed is None
-            and change is not None
-            and change < 1
-        ):
+        believed = change is None or change >= (1 if told is None else _QUIET)
+        clear = told is not None and told.margin >= _SURE
+        event = self._settle(place, look, state if verdict is not Verdict.UNSURE else None, believed or clear)
+        quiet = event is None and place.settling.proposed is None
+        if quiet and found is not None and change is not None and change < 1:
             place.noise.learn(found)
         if told is not None and verdict is Verdict.MATCH:
             self._consider(place, told, look)
@@ -370,7 +369,7 @@ class Monitor:
                 f"it looks like none of the states: {told.strangeness:.2f} times as far as usual",
             )
         threshold = self._margin_threshold(place)
-        if change is not None and change < 1 and told.state == place.settling.settled:
+        if change is not None and change < _QUIET and told.state == place.settling.settled:
             place.margins.append(told.margin)
         if told.margin < threshold:
             return told.state, Verdict.UNSURE, f"margin {told.margin:.2f} is below {threshold:.2f}"
@@ -381,11 +380,8 @@ class Monitor:
         jumps = np.abs(np.diff(place.margins)) if len(place.margins) > 2 else np.zeros(1)
         return float(np.clip(_SIGMAS * 1.4826 * np.median(jumps), _LEAST_MARGIN, _MOST_MARGIN))
 
-    def _settle(
-        self, place: Place, look: Look, state: str | None, change: float | None
-    ) -> tuple[str | None, str] | None:
+    def _settle(self, place: Place, look: Look, state: str | None, changed: bool) -> tuple[str | None, str] | None:
         still = place.proposed is None or Noise(place.noise.seen).change(differences(look, place.proposed)) < 1
-        changed = change is None or change >= 1
         event = place.settling.update(Reading(state, changed, still))
         place.proposed = look if place.settling.proposed is not None else None
         if event is not None:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
-from lookalike.types import Registration
+from lookalike.types import Float32, Registration
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
 SIDE = 224
 """The longest side of what is cut out, in pixels; a smaller region keeps its size."""
 _LEAST_SIDE = 64
-_MOST_SAMPLES = 4
+_MOST_GROWTH = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +46,29 @@ class Region:
         x, y = self._grid(np.array([-0.5, 0.5]), np.array([-0.5, 0.5]))
         return np.stack([x.ravel(), y.ravel()], axis=1)
 
-    def cut(self, pixels: Pixels, registration: Registration | None = None) -> tuple[Pixels, float]:
-        """Return the region upright, at most ``SIDE`` pixels a side, and the share of it that lies in the frame.
+    def cut(self, pixels: Pixels, registration: Registration | None = None, side: int = SIDE) -> tuple[Pixels, float]:
+        """Return the region upright, at most ``side`` pixels a side, and the share of it that lies in the frame.
 
         ``pixels`` (H, W, 3) is a frame and ``registration`` how it lies on the view (None: as the view does). What lies
         outside is the nearest pixel inside.
         """
-        scale = min(1.0, SIDE / max(self.w, self.h))
-        scale = max(scale, min(_LEAST_SIDE / max(self.w, self.h), 4.0))
-        width, height = (max(1, round(side * scale)) for side in (self.w, self.h))
-        # Several samples a pixel where the region is shrunk, so that nothing between them is missed.
-        samples = min(_MOST_SAMPLES, max(1, math.ceil(1 / scale)))
-        u = (np.arange(width * samples) + 0.5) / (width * samples) - 0.5
-        v = (np.arange(height * samples) + 0.5) / (height * samples) - 0.5
+        longest = max(self.w, self.h)
+        scale = max(min(1.0, side / longest), min(_LEAST_SIDE / longest, _MOST_GROWTH))
+        width, height = (max(1, round(length * scale)) for length in (self.w, self.h))
+        u, v = (np.arange(width) + 0.5) / width - 0.5, (np.arange(height) + 0.5) / height - 0.5
         x, y = self._grid(u, v)
         if registration is not None and registration.matrix is not None:
             (a, b, c), (d, e, f) = registration.matrix
             x, y = a * x + b * y + c, d * x + e * y + f
-        cut = _bilinear(pixels, x.astype(np.float32), y.astype(np.float32))
-        if samples > 1:
-            cut = cut.reshape(height, samples, width, samples, 3).mean(axis=(1, 3))
         rows, columns = pixels.shape[:2]
         inside = (x > -1) & (x < columns) & (y > -1) & (y < rows)
-        return np.rint(cut).astype(np.uint8), float(inside.mean())
+        # Means of blocks where the region is shrunk, so that nothing between two samples is missed.
+        block = min(math.floor(1 / scale + 0.1), rows, columns)
+        if block > 1:
+            x, y = (x + 0.5) / block - 0.5, (y + 0.5) / block - 0.5
+        source = _block_means(pixels, block) if block > 1 else pixels
+        cut = np.rint(_bilinear(source, x.astype(np.float32), y.astype(np.float32)))
+        return cut.astype(np.uint8), float(inside.mean())
 
     def _grid(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return where points of the box, as shares of its sides from its middle, lie in the view: (V, U) each."""
@@ -83,12 +83,26 @@ def whole(pixels: Pixels, name: str = "view") -> Region:
     return Region(name, (width - 1) / 2, (height - 1) / 2, width, height)
 
 
-def _bilinear(pixels: Pixels, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+def _block_means(pixels: Pixels, block: int) -> Float32:
+    """Return the means of ``block`` x ``block`` pixels; rows and columns beyond the last whole block are left out."""
+    rows, columns = (length // block for length in pixels.shape[:2])
+    whole_ = pixels[: rows * block, : columns * block].reshape(rows, block, columns * block * 3)
+    sums = whole_.sum(axis=1, dtype=np.uint16 if block < 256 else np.uint32)
+    across = sums.reshape(rows, columns, block, 3)
+    total = across[:, :, 0].astype(np.float32)
+    for k in range(1, block):
+        total += across[:, :, k]
+    return np.asarray(total / np.float32(block * block), np.float32)
+
+
+def _bilinear(pixels: Pixels | Float32, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = pixels.shape[:2]
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     left, top = x.astype(np.intp), y.astype(np.intp)
     right, low = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     across, down = (x - left)[..., None], (y - top)[..., None]
-    upper = pixels[top, left] * (1 - across) + pixels[top, right] * across
-    lower = pixels[low, left] * (1 - across) + pixels[low, right] * across
+    flat = pixels.reshape(-1, 3)
+    top, low = top * width, low * width
+    upper = flat[top + left] * (1 - across) + flat[top + right] * across
+    lower = flat[low + left] * (1 - across) + flat[low + right] * across
     return np.asarray(upper * (1 - down) + lower * down, np.float32)

@@ -19,7 +19,7 @@ _PATIENCE = 6
 class Reading:
     """What one frame says: a state, or None where it cannot be judged.
 
-    ``changed``: it looks different from what is settled; ``still``: it looks as the proposal did.
+    ``changed``: it looks different from what is settled, or is told clearly; ``still``: it looks as the proposal did.
     """
 
     state: str | None

@@ -1,0 +1,392 @@
+"""The numbers behind ``monitor``: regions, light, discriminant, level, evidence, settling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import skimage.data
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from lookalike import registry
+from lookalike.edits import Edit
+from lookalike.errors import ConfigError, InputError
+from lookalike.images.reencode import resized
+from lookalike.states.discriminant import KEPT, Discriminant
+from lookalike.states.evidence import BASE, Look, Noise, differences, small
+from lookalike.states.level import Scale, tiles_of
+from lookalike.states.light import light_between
+from lookalike.states.monitor import Monitor, States
+from lookalike.states.regions import Region, whole
+from lookalike.states.settling import Reading, Settling
+from lookalike.states.timeline import Timeline
+from lookalike.types import Image, Verdict
+
+ENCODER = registry.encoder("efficientnet-lite0")
+
+
+def bowl(pieces: int, seed: int = 0, side: int = 240) -> np.ndarray:
+    """Draw a pale bowl on a wooden floor, with so many brown pieces in it, the first of which are always the same."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:side, :side] - side / 2
+    grain = np.random.default_rng(99).normal(0, 6, (side, 1)) + 4 * np.sin(columns / 9)
+    pixels = np.array([110.0, 80, 60]) + grain[..., None]
+    pixels[np.hypot(rows, columns) < 0.42 * side] = (215, 215, 225)
+    for angle, away in zip(rng.uniform(0, 2 * math.pi, pieces), np.sqrt(rng.uniform(0, 0.1, pieces)), strict=True):
+        y, x = side * away * math.sin(angle), side * away * math.cos(angle)
+        pixels[np.hypot(rows - y, columns - x) < 0.03 * side] = (95, 60, 35)
+    return np.clip(pixels + np.random.default_rng(seed + 1).normal(0, 2, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def image(pixels: np.ndarray) -> Image:
+    pixels = np.ascontiguousarray(pixels)
+    return Image(pixels, (pixels.shape[1], pixels.shape[0]))
+
+
+def references() -> States:
+    return States(
+        {"empty": [image(bowl(0, s)) for s in range(2)], "food": [image(bowl(60, s)) for s in range(2)]},
+        {"empty": 0.0, "food": 1.0},
+    )
+
+
+def watching(**options: object) -> Monitor:
+    return Monitor(references(), encoder=ENCODER, **options)  # type: ignore[arg-type]
+
+
+def test_a_region_that_is_not_turned_is_a_plain_crop() -> None:
+    pixels = skimage.data.astronaut()
+    cut, inside = Region("r", cx=199.5, cy=149.5, w=100, h=80).cut(pixels)
+    assert np.array_equal(cut, pixels[110:190, 150:250])
+    assert inside == 1.0
+
+
+def test_a_region_that_is_turned_by_90_degrees_is_the_crop_turned() -> None:
+    pixels = skimage.data.astronaut()
+    cut, _ = Region("r", 199.5, 149.5, w=80, h=100, angle=90).cut(pixels)
+    assert np.abs(cut.astype(int) - np.rot90(pixels[110:190, 150:250], 1).astype(int)).max() <= 1
+
+
+def test_a_shrunk_region_is_the_mean_of_what_falls_on_each_pixel() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8)
+    cut, _ = whole(pixels).cut(pixels)
+    naive = pixels.reshape(224, 2, 224, 2, 3).mean(axis=(1, 3))
+    assert np.abs(cut - naive).max() <= 1
+
+
+def test_a_region_half_outside_of_the_frame_says_so() -> None:
+    assert Region("r", 0, 50, 40, 40).cut(np.zeros((100, 100, 3), np.uint8))[1] == pytest.approx(0.5, abs=0.04)
+
+
+@pytest.mark.parametrize("wrong", [{"w": 0.0}, {"cx": math.nan}, {"name": ""}])
+def test_a_region_without_sense_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="region"):
+        Region(**{"name": "r", "cx": 1.0, "cy": 1.0, "w": 5.0, "h": 5.0, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit("brightness", {"factor": 0.5}),
+        Edit("gamma", {"exponent": 0.5}),
+        Edit("gamma", {"exponent": 2.0}),
+        Edit("color cast", {"red": 0.8, "green": 1, "blue": 1.1}),
+    ],
+    ids=str,
+)
+def test_light_is_taken_back_though_a_quarter_of_the_picture_changed(edit: Edit) -> None:
+    before = resized(skimage.data.coffee(), 96, 64)
+    lit = edit.apply(before, np.random.default_rng(0))
+    changed = lit.copy()
+    changed[:32, :48] = 90
+    back = light_between(changed, before).applied(lit).astype(float)
+    unclipped = (lit > 8) & (lit < 247) & (before > 8) & (before < 247)
+    assert np.abs(back - before)[unclipped].mean() < 0.2 * np.abs(lit.astype(float) - before)[unclipped].mean()
+
+
+def test_two_states_are_told_apart_as_scikit_learns_shrunk_discriminant_does() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0, 1, (12, 30)), rng.normal(0.7, 1, (12, 30))
+    ours = Discriminant({"a": a.astype(np.float32), "b": b.astype(np.float32)})
+    peer = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5).fit(np.vstack([a, b]), [0] * 12 + [1] * 12)
+    new = rng.normal(0.35, 1, (50, 30))
+    positions = np.array([ours.tell(row.astype(np.float32)).position for row in new]) - 0.5
+    # The peer's covariance is scaled otherwise, which changes the length of the score and hardly its direction.
+    assert np.corrcoef(positions, peer.decision_function(new))[0, 1] > 0.99
+
+
+def test_a_mean_reference_has_margin_one_and_the_middle_none() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(m, 0.1, (6, 8)).astype(np.float32) for m in (0, 1))
+    states = Discriminant({"a": a, "b": b})
+    assert states.tell(b.mean(axis=0)).margin == pytest.approx(1, abs=1e-5)
+    assert states.tell(b.mean(axis=0)).position == pytest.approx(1, abs=1e-5)
+    assert states.tell((a.mean(axis=0) + b.mean(axis=0)) / 2).margin == pytest.approx(0, abs=1e-5)
+
+
+def test_what_is_far_from_all_states_is_strange_and_their_own_are_not() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(m, 0.1, (6, 8)).astype(np.float32) for m in (0, 1))
+    states = Discriminant({"a": a, "b": b})
+    assert max(states.tell(row).strangeness for row in (*a, *b)) < 1
+    assert states.tell(np.full(8, -4, np.float32)).strangeness > 1
+
+
+def test_what_is_learned_while_running_is_bounded_and_the_references_stay() -> None:
+    rng = np.random.default_rng(0)
+    given = {name: rng.normal(m, 0.1, (4, 8)).astype(np.float32) for name, m in (("a", 0), ("b", 1))}
+    states = Discriminant(given)
+    for _ in range(5):
+        states.adapt([("a", row) for row in rng.normal(0.3, 0.1, (30, 8)).astype(np.float32)])
+    assert len(states.adapted["a"]) == KEPT
+    assert states.adapted["b"] == []
+    assert states.references == given
+    assert states.tell(np.full(8, 0.3, np.float32)).state == "a"
+
+
+def test_levels_come_in_the_order_of_the_fill() -> None:
+    scale = Scale({0.0: [tiles_of(bowl(0))], 1.0: [tiles_of(bowl(60))]})
+    found = [scale.read(tiles_of(bowl(n, seed=5))).raw for n in (0, 8, 20, 40, 60)]
+    assert found == sorted(found)
+    assert found[0] == pytest.approx(0, abs=0.1)
+    assert found[-1] == pytest.approx(1, abs=0.2)
+
+
+def test_a_level_is_the_share_in_which_two_pictures_are_mixed() -> None:
+    """Half of the tiles from one picture and half from the other: the level is a half by hand."""
+    low, high = tiles_of(bowl(0)), tiles_of(skimage.data.coffee())
+    mixed = low.copy()
+    mixed[::2] = high[::2]
+    share = float(high[::2].sum() / high.sum())
+    assert Scale({0.0: [low], 1.0: [high]}).read(mixed).raw == pytest.approx(share, abs=0.15)
+
+
+def test_a_level_needs_two_states() -> None:
+    with pytest.raises(InputError, match="two states"):
+        Scale({0.0: [tiles_of(bowl(0))]})
+
+
+def look(pixels: np.ndarray) -> Look:
+    return Look(ENCODER.encode([image(pixels)]).vectors[0], small(pixels))
+
+
+def test_equal_pictures_do_not_differ() -> None:
+    assert differences(look(bowl(9)), look(bowl(9))) == pytest.approx((0, 0, 0), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [Edit("brightness", {"factor": 0.6}), Edit("gamma", {"exponent": 1.8}), Edit("noise", {"sigma": 6})],
+    ids=str,
+)
+def test_light_is_no_change_and_food_is(edit: Edit) -> None:
+    noise, before = Noise(), look(bowl(0))
+    assert noise.change(differences(look(edit.apply(bowl(0), np.random.default_rng(0))), before)) < 1
+    assert noise.change(differences(look(bowl(60)), before)) > 1
+
+
+def test_thresholds_follow_the_noise_of_the_recent_past_within_bounds() -> None:
+    noise = Noise()
+    assert noise.thresholds == BASE
+    for k in range(200):
+        noise.learn((0.25 + 0.01 * (k % 3), 0.1, 0.0))
+    # By hand: of .25 .26 .27 in equal parts the median is .26 and the median deviation .01.
+    assert noise.thresholds == pytest.approx((0.26 + 5 * 1.4826 * 0.01, BASE[1], BASE[2]))
+    assert len(noise.seen) <= 64
+    for _ in range(64):
+        noise.learn((9.0, 9.0, 9.0))
+    assert noise.thresholds == pytest.approx([2.5 * base for base in BASE])
+
+
+def settle(states: str, dwell: int = 3, still: bool = True, changed: bool = True) -> list[tuple[int, str]]:
+    """Return when which state settled, for one letter a frame; ``.`` cannot be judged."""
+    settling, found = Settling(dwell), []
+    for number, letter in enumerate(states):
+        event = settling.update(Reading(None if letter == "." else letter, changed, still))
+        if event is not None:
+            found.append((number, event[1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("states", "settled"),
+    [
+        ("eeeeee", [(2, "e")]),
+        ("eeefee", [(2, "e")]),
+        ("eeeffeee", [(2, "e")]),
+        ("eeefff", [(2, "e"), (5, "f")]),
+        ("eeef..ff", [(2, "e"), (7, "f")]),
+        ("eee......", [(2, "e")]),
+        ("eeefgfgfg", [(2, "e")]),
+        ("eeefffeee", [(2, "e"), (5, "f"), (8, "e")]),
+    ],
+)
+def test_a_state_settles_after_its_dwell_and_what_passes_does_not(states: str, settled: list[tuple[int, str]]) -> None:
+    assert settle(states) == settled
+
+
+def test_what_moves_all_the_time_does_not_settle() -> None:
+    assert settle("ffffffff", still=False) == []
+
+
+def test_what_creeps_in_unseen_is_believed_late() -> None:
+    (first, late) = settle("eee" + "f" * 30, changed=False)
+    assert first == (2, "e")
+    assert late == (3 + 18 - 1, "f")
+
+
+def test_a_dwell_of_no_frame_is_refused() -> None:
+    with pytest.raises(ConfigError, match="dwell=0"):
+        Settling(0)
+
+
+def run(monitor: Monitor, frames: list[np.ndarray]) -> list[tuple[int, str, str]]:
+    """Return the events: frame, before, after."""
+    return [
+        (number, one.event.before, one.event.after)
+        for number, pixels in enumerate(frames)
+        for one in monitor.update(image(pixels), float(number))
+        if one.event is not None
+    ]
+
+
+def test_one_event_when_the_bowl_is_filled_and_none_before() -> None:
+    frames = [bowl(0, seed) for seed in range(5, 10)] + [bowl(60, seed) for seed in range(5, 10)]
+    assert run(watching(), frames) == [(7, "empty", "food")]
+
+
+def test_light_steps_nudges_and_noise_make_no_event() -> None:
+    rng = np.random.default_rng(1)
+    edits = [
+        Edit("brightness", {"factor": 0.5}),
+        Edit("brightness", {"factor": 1.15}),
+        Edit("gamma", {"exponent": 0.5}),
+        Edit("gamma", {"exponent": 2.0}),
+        Edit("color cast", {"red": 0.8, "green": 1, "blue": 1.1}),
+        Edit("noise", {"sigma": 12}),
+    ]
+    frames = [bowl(60, 3)] * 4 + [edit.apply(bowl(60, 3), rng) for edit in edits for _ in range(4)]
+    frames += [np.roll(bowl(60, 3), (5, -4), (0, 1))] * 4
+    monitor = watching()
+    assert run(monitor, frames) == []
+    assert monitor.update(image(frames[0]), 99.0)[0].settled == "food"
+
+
+def test_a_hand_that_passes_makes_no_event() -> None:
+    hand = bowl(0).copy()
+    hand[60:240, 80:160] = (200, 150, 120)
+    assert run(watching(), [bowl(0)] * 4 + [hand] * 2 + [bowl(0)] * 4) == []
+
+
+@pytest.mark.parametrize(("pixels", "reason"), [(np.zeros((240, 240, 3), np.uint8), "black"), (bowl(0) // 20, "dark")])
+def test_a_dark_view_is_unknown_and_the_state_outlives_it(pixels: np.ndarray, reason: str) -> None:
+    monitor = watching()
+    run(monitor, [bowl(60)] * 3)
+    (one,) = monitor.update(image(pixels), 4.0)
+    assert (one.state, one.verdict, one.settled) == ("unknown", Verdict.UNKNOWN, "food")
+    assert reason in one.reason
+    assert run(monitor, [bowl(60)] * 4) == []
+
+
+def test_a_black_first_frame_is_not_taken_for_the_view() -> None:
+    monitor = watching()
+    assert monitor.update(image(np.zeros((240, 240, 3), np.uint8)), 0.0)[0].verdict is Verdict.UNKNOWN
+    assert monitor.update(image(bowl(60)), 1.0)[0].state == "food"
+
+
+def test_a_blocked_view_is_unknown() -> None:
+    monitor = watching()
+    run(monitor, [bowl(0)] * 3)
+    (one,) = monitor.update(image(resized(skimage.data.coffee(), 240, 240)), 4.0)
+    assert one.verdict is Verdict.UNKNOWN
+    assert "blocked" in one.reason
+
+
+def test_a_frame_of_another_size_is_registered_to_the_view() -> None:
+    monitor = watching()
+    run(monitor, [bowl(0)] * 3)
+    (one,) = monitor.update(image(resized(bowl(60), 180, 180)), 4.0)
+    assert one.state == "food"
+
+
+def test_without_registration_a_frame_of_another_size_is_told() -> None:
+    monitor = watching(register=False)
+    run(monitor, [bowl(0)] * 3)
+    (one,) = monitor.update(image(resized(bowl(60), 180, 180)), 4.0)
+    assert "180x180" in one.reason
+    assert "240x240" in one.reason
+
+
+def test_without_references_a_change_is_told_against_the_last_and_the_first_look() -> None:
+    monitor = Monitor(encoder=ENCODER)
+    assert run(monitor, [bowl(0)] * 4 + [bowl(60)] * 4 + [bowl(0)] * 4) == [
+        (6, "first", "other"),
+        (10, "other", "first"),
+    ]
+    (one,) = monitor.update(image(bowl(0)), 20.0)
+    assert one.change is not None
+    assert one.change_from_first is not None
+    assert max(one.change, one.change_from_first) < 1
+
+
+def test_one_state_alone_tells_itself_from_the_unknown() -> None:
+    states = States({"empty": [image(bowl(0, seed)) for seed in range(3)]})
+    monitor = Monitor(states, encoder=ENCODER)
+    assert monitor.update(image(bowl(0, 9)), 0.0)[0].state == "empty"
+    assert monitor.decide(image(resized(skimage.data.coffee(), 240, 240))).strangeness > 1
+
+
+def test_a_clock_that_goes_back_is_told() -> None:
+    monitor = watching()
+    monitor.update(image(bowl(0)), 100.0)
+    assert "the clock went back by 40 s" in monitor.update(image(bowl(0)), 60.0)[0].reason
+
+
+def test_each_region_has_a_state_of_its_own() -> None:
+    frame = np.concatenate([bowl(0, 7), bowl(60, 7)], axis=1)
+    regions = [Region("left", 119.5, 119.5, 240, 240), Region("right", 359.5, 119.5, 240, 240)]
+    left, right = watching(regions=regions).update(image(frame), 0.0)
+    assert (left.region, left.state, right.region, right.state) == ("left", "empty", "right", "food")
+
+
+def test_two_regions_of_one_name_and_one_outside_of_the_view_are_refused() -> None:
+    region = Region("r", 10, 10, 9, 9)
+    with pytest.raises(ConfigError, match="two regions are named 'r'"):
+        watching(regions=[region, region])
+    with pytest.raises(InputError, match="outside"):
+        watching(regions=[Region("far", 900, 10, 9, 9)]).update(image(bowl(0)), 0.0)
+
+
+def test_a_monitor_that_is_taken_up_again_goes_on_as_if_it_had_never_stopped() -> None:
+    frames = [bowl(0, s) for s in range(5, 9)] + [bowl(60, s) for s in range(5, 11)]
+    whole_run = watching()
+    seen = [one for k, f in enumerate(frames) for one in whole_run.update(image(f), k)]
+    expected = [(one.state, one.settled, one.event is None) for one in seen]
+    first = watching()
+    told = [one for k, f in enumerate(frames[:5]) for one in first.update(image(f), k)]
+    memory = first.remember()
+    assert memory is not None
+    second = watching()
+    second.recall(memory)
+    told += [one for k, f in enumerate(frames[5:], 5) for one in second.update(image(f), k)]
+    assert [(one.state, one.settled, one.event is None) for one in told] == expected
+
+
+def test_the_memory_of_another_setting_is_refused() -> None:
+    monitor = watching()
+    monitor.update(image(bowl(0)), 0.0)
+    memory = monitor.remember()
+    assert memory is not None
+    with pytest.raises(InputError, match="states"):
+        Monitor(encoder=ENCODER).recall(memory)
+
+
+def test_a_timeline_does_not_grow_without_bound() -> None:
+    monitor, timeline = watching(), Timeline()
+    seen = monitor.update(image(bowl(60)), 0.0)
+    for _ in range(9000):
+        timeline.add(seen)
+    (track,) = timeline.tracks.values()
+    assert len(track.runs) == 1
+    assert 500 < len(track.levels) <= 2001
