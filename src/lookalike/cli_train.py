@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     help="How it is learned: numpy whitens and refines without torch; the others need [train].",
 )
 @click.option(
+    "--mode",
+    type=click.Choice(["head", "finetune"]),
+    default="head",
+    show_default=True,
+    help="A head on the encoder's vectors, or the network whole (needs a loss; hours without a GPU).",
+)
+@click.option(
     "--head", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True, help="What a loss learns."
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="At most so many, by a loss.")
@@ -47,6 +54,7 @@ def train(
     marks: str | None,
     encoder: str,
     loss: str,
+    mode: str,
     head: str,
     epochs: int,
     rate: float,
@@ -77,6 +85,7 @@ def train(
         encoder=encoder,
         learner=loss,
         head=head,
+        mode=mode,
         epochs=epochs,
         rate=rate,
         device=device,

@@ -239,3 +239,40 @@ def test_a_head_is_installed_as_it_was_learned_and_needs_no_torch(
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def exported(home: Path, name: str) -> None:
+    from lookalike.apps.export import export  # noqa: PLC0415
+    from lookalike.exporting.request import Request as Export  # noqa: PLC0415
+
+    export(Export(name, "timm:test_resnet", random=True))
+
+
+def test_a_network_learns_whole_and_goes_on_where_it_was_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_ENCODERS", str(tmp_path / "encoders"))
+    monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
+    registry._installed.cache_clear()
+    exported(tmp_path, "small")
+    source = str(pictures(tmp_path / "p"))
+    given: dict[str, Any] = {"labelled": source, "encoder": "small", "learner": "supcon", "mode": "finetune"}
+    short = train(Request("short", **given, epochs=2, rate=1e-3, keep_anyway=True))
+    longer = train(Request("longer", **given, epochs=4, rate=1e-3, keep_anyway=True))
+    assert longer.history[:3] == short.history  # those two epochs were not learned again, and are the same
+    assert [one["epoch"] for one in longer.history] == [0, 1, 2, 3, 4]
+    assert longer.history[-1]["loss"] < longer.history[1]["loss"]
+    card = installed.card("longer")
+    assert (card.runtime, card.made, card.base) == ("onnx", "train", None)
+    assert sorted(path.name for path in (tmp_path / "encoders" / "longer").iterdir())[-3:] == [
+        "model.onnx", "report.html", "report.json",
+    ]  # fmt: skip
+
+
+def test_an_encoder_whose_network_is_not_known_cannot_learn_whole(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"the network of color-histogram cannot learn whole: that takes eff"
+    ):
+        train(Request("mine", str(tmp_path), encoder="color-histogram", learner="supcon", mode="finetune"))
+    with pytest.raises(ConfigError, match="a network learns by a loss"):
+        Request("mine", str(tmp_path), mode="finetune")

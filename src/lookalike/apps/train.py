@@ -14,7 +14,7 @@ import numpy as np
 from lookalike import installed, registry
 from lookalike.apps.calibrate import write
 from lookalike.apps.train_card import CALIBRATION, CARD, PAGE, REPORT, card_text
-from lookalike.apps.train_loss import Head, check_extra, checkpoints, learn_heads
+from lookalike.apps.train_loss import Head, check_extra, checkpoints, learn_heads, tuned
 from lookalike.apps.training_pictures import Asked, Looked, asked_of, look
 from lookalike.benchmarking import (
     Configuration,
@@ -34,6 +34,7 @@ from lookalike.doctoring import label_margins
 from lookalike.encoders import folder
 from lookalike.encoders.catalog import Entry, entry
 from lookalike.encoders.head import packed as packed_head
+from lookalike.encoders.onnx import OnnxEncoder
 from lookalike.encoders.reduced import Reduced, packed
 from lookalike.errors import ConfigError, InputError
 from lookalike.evaluation.truth import NONE
@@ -42,15 +43,20 @@ from lookalike.learning.advice import Found, advice, count
 from lookalike.learning.choosing import learn
 from lookalike.learning.examples import Examples
 from lookalike.learning.gain import LEVELS, Change, changes, is_gain
-from lookalike.learning.splitting import Sides, turns, units_of
+from lookalike.learning.splitting import TURNS, Sides, turns, units_of
 from lookalike.report_benchmark import View, write_report
 from lookalike.training.request import Request as LossRequest
+from lookalike.training.tuning import Tuning
 from lookalike.types import Embeddings, Float32, Skipped
 from lookalike.versions import versions
 
 Progress = Callable[[int], None]
 Tell = Callable[[str], None]
 
+MODES = ("head", "finetune")
+LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+OUTPUT = "lookalike_embedding"
+"""How an export calls what comes out."""
 WRONG_LABEL = 0.2
 """A margin above it is a probable wrong label, as the doctor has it."""
 LARGEST_DIFFERENCE = 1e-4
@@ -81,10 +87,17 @@ class Request:
     epochs: int = 60
     rate: float = 1e-3
     device: str = "auto"
+    mode: str = "head"
 
     def __post_init__(self) -> None:
         if self.learner != "numpy":
             _by_loss(self)
+        if self.mode not in MODES:
+            raise ConfigError(f"no mode named {self.mode!r}; known: {', '.join(MODES)}")
+        if self.mode == "finetune" and self.learner == "numpy":
+            raise ConfigError("a network learns by a loss: name one with --loss, such as supcon")
+        if self.mode == "finetune" and self.unlabeled is not None:
+            raise ConfigError("from unlabeled pictures a head is learned, not a network: leave out --mode finetune")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +151,8 @@ def train(request: Request, progress: Progress = lambda _: None, tell: Tell = la
     refuse_taken(request.name)
     if request.learner != "numpy":
         check_extra()
+    if request.mode == "finetune":
+        backbone_of(request.encoder)
     asked = asked_of(request.labelled, request.pairs, request.unlabeled, request.marks)
     count(_examples_as_named(asked))
     base = registry.encoder(request.encoder)
@@ -148,7 +163,8 @@ def train(request: Request, progress: Progress = lambda _: None, tell: Tell = la
     for line in advised:
         tell(line)
     names = names_in(asked.source, looked.pictures)
-    sides = turns(examples.units, names, request.seed)
+    # A network takes long: one turn judges it.
+    sides = turns(examples.units, names, request.seed)[: 1 if request.mode == "finetune" else TURNS]
     tests = [_test_set(asked, looked, side.test) for side in sides]
     run = _Run(request, asked, looked, examples, sides, tests[0], found, advised)
     return _judged(run, _learned(run))
@@ -234,6 +250,8 @@ class _Learned:
 def _learned(run: _Run) -> list[_Learned]:
     """Return what was learned in each turn."""
     request, examples = run.request, run.examples
+    if request.mode == "finetune":
+        return [_fine_tuned(run)]
     if request.learner == "numpy":
         return [_made(run, side, *_by_numpy(examples.only(side.known), request.seed)) for side in run.sides]
     heads = learn_heads(_by_loss(request), examples, run.sides)
@@ -241,6 +259,63 @@ def _learned(run: _Run) -> list[_Learned]:
         _made(run, side, head, f"{request.learner} loss, {request.head} head; {_told(head)}", head.history)
         for side, head in zip(run.sides, heads, strict=True)
     ]
+
+
+def _fine_tuned(run: _Run) -> _Learned:
+    """Return the encoder of a network that learned whole, in the one turn that there is."""
+    request, sides, base = run.request, run.sides[0], registry.encoder(run.request.encoder)
+    source, random = backbone_of(request.encoder)
+    assert isinstance(base, OnnxEncoder)
+    labels = numbered([one.label for one in run.looked.pictures]).tolist()
+    known, stopping = (
+        tuple((run.looked.pictures[row].path, labels[row]) for row in rows)
+        for rows in (sides.train.tolist(), sides.validation.tolist())
+    )
+    data, history = tuned(
+        Tuning(
+            source,
+            base.recipe.to_toml(),
+            request.learner,
+            known,
+            stopping,
+            str(checkpoints()),
+            random,
+            request.epochs,
+            rate=request.rate,
+            seed=request.seed,
+            device=request.device,
+        )
+    )
+    best = max(history, key=lambda one: one["map_at_r"])
+    told = (
+        f"{request.learner} loss, whole network; epoch {best['epoch']} of {len(history) - 1}; MAP@R of the validation "
+        f"part {history[0]['map_at_r']:.3f} -> {best['map_at_r']:.3f}"
+    )
+    recipe = installed.parsed(base.recipe.to_toml())
+    card = _card(request, data, base.space.dim, told, "onnx", model="model.onnx", output=OUTPUT, recipe=recipe)
+    tested = replace(run.asked, pictures=tuple(run.looked.pictures[row] for row in sides.test))
+    with folder.laid_out({card.model: data}) as place:
+        made = folder.made(card, lambda file, _sha256: place / file)
+        seen = look(tested, made, request.seed)
+    if len(seen.pictures) != len(sides.test):
+        raise InputError(f"pictures of {run.asked.source} vanished while it was learned from them")
+    return _Learned(card, data, told, history, Embeddings.from_raw(seen.vectors, made.space))
+
+
+def backbone_of(encoder: str) -> tuple[str, bool]:
+    """Return where the network of an encoder comes from, and whether its weights are random.
+
+    Raise ConfigError for an encoder whose network torch cannot be given.
+    """
+    if encoder in LITE:
+        return f"lite:{encoder}", False
+    card = installed.card(encoder) if encoder in installed.names() else None
+    if card is not None and card.runtime == "onnx" and (card.source or "").startswith("timm:"):
+        return str(card.source), "RANDOM WEIGHTS" in (card.architecture or "")
+    raise ConfigError(
+        f"the network of {encoder} cannot learn whole: that takes {', '.join(LITE)}, or an encoder that "
+        "`lookalike encoders export timm:NAME` made; leave out --mode finetune to learn a head on it"
+    )
 
 
 def _by_numpy(known: Examples, seed: int) -> tuple[Head, str]:
@@ -325,13 +400,14 @@ def _judged(run: _Run, learned: Sequence[_Learned]) -> Trained:
     return replace(trained, entry=entry(request.name))
 
 
-def _card(request: Request, data: bytes, dim: int, learned: str, runtime: str) -> Card:
+def _card(request: Request, data: bytes, dim: int, learned: str, runtime: str, **more: Any) -> Card:
     base = registry.encoder(request.encoder)
     before = entry(request.encoder)
+    standing: dict[str, Any] = {"base": request.encoder, "base_space": f"{base.space.version}/{base.space.preprocess}"}
     return Card(
         name=request.name,
         runtime=runtime,
-        model="projection.npz",
+        model=more.pop("model", "projection.npz"),
         sha256=installed.sha256_of(data),
         dim=dim,
         architecture=f"{before.architecture or request.encoder}; {learned.partition(';')[0]}",
@@ -339,8 +415,8 @@ def _card(request: Request, data: bytes, dim: int, learned: str, runtime: str) -
         licence=before.licence,
         good_for=f"what it was learned from; see {CARD} beside it",
         made="train",
-        base=request.encoder,
-        base_space=f"{base.space.version}/{base.space.preprocess}",
+        **more,
+        **({} if runtime == "onnx" else standing),
     )
 
 

@@ -22,10 +22,12 @@ from lookalike.learning.examples import Examples
 from lookalike.learning.linear import Linear, basis_of, compact, lifted, spread, unit
 from lookalike.learning.splitting import Sides
 from lookalike.training.request import ERROR, Request
+from lookalike.training.tuning import Tuning
 from lookalike.types import Float32
 
 _STOPPED = 130
 _EXTRA = ("torch", "pytorch_metric_learning")
+_TUNING = ("timm", "onnxscript")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,9 +58,9 @@ def checkpoints() -> Path:
     return cache_folder() / "train" / "checkpoints"
 
 
-def check_extra() -> None:
-    """Raise MissingDependency where a loss cannot be had."""
-    for module in _EXTRA:
+def check_extra(*more: str) -> None:
+    """Raise MissingDependency where a loss cannot be had, or one of ``more`` modules is missing."""
+    for module in (*_EXTRA, *more):
         if find_spec(module) is None:
             raise MissingDependency(f"learning by a loss (which needs {module})", "train")
 
@@ -77,10 +79,20 @@ def learn_heads(request: Request, examples: Examples, turns: Sequence[Sides]) ->
         return [_head(folder, turn, *start) for turn, start in enumerate(starts)]
 
 
-def run(request: Any, folder: Path, module: str = "lookalike.training") -> None:
+def tuned(asked: Tuning) -> tuple[bytes, tuple[Mapping[str, float], ...]]:
+    """Return the ONNX model of a network that learned whole, and its history; raises as :func:`learn_heads` does."""
+    check_extra(*_TUNING)
+    with TemporaryDirectory(prefix="lookalike-train-") as temporary:
+        folder = Path(temporary)
+        run(asked, folder)
+        history = json.loads((folder / "history0.json").read_text(encoding="utf-8"))
+        return (folder / "model.onnx").read_bytes(), tuple(history)
+
+
+def run(request: Request | Tuning, folder: Path) -> None:
     """Let the other process leave its files in ``folder``; raise the error that it left, or say how it ended."""
     ended = subprocess.run(
-        [sys.executable, "-m", module, str(folder)],
+        [sys.executable, "-m", "lookalike.training", str(folder)],
         input=request.to_json(),
         capture_output=True,
         text=True,

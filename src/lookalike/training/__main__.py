@@ -8,9 +8,11 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from typing import Any
 
 from lookalike.errors import InputError, LookalikeError
 from lookalike.training.request import ERROR, Request
+from lookalike.training.tuning import Tuning
 
 REFUSED = 2
 STOPPED = 130
@@ -21,9 +23,7 @@ def main(folder: Path, text: str) -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     try:
-        from lookalike.training.head import train_all  # noqa: PLC0415 - loads torch, after all is quiet
-
-        train_all(Request.from_json(text), folder)
+        _learn(json.loads(text), folder)
     except KeyboardInterrupt:  # the checkpoints stay
         return STOPPED
     except LookalikeError as error:
@@ -32,6 +32,17 @@ def main(folder: Path, text: str) -> int:
         (folder / ERROR).write_text(json.dumps(told), encoding="utf-8")
         return REFUSED
     return 0
+
+
+def _learn(asked: dict[str, Any], folder: Path) -> None:
+    if "tuning" in asked:
+        from lookalike.training.network import tune  # noqa: PLC0415 - loads torch, after all is quiet
+
+        tune(Tuning.from_values(asked["tuning"]), folder)
+    else:
+        from lookalike.training.head import train_all  # noqa: PLC0415
+
+        train_all(Request(**asked), folder)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,3 @@ class Request:
     def to_json(self) -> str:
         """Return the request as the other process reads it."""
         return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Request:
-        """Return the request of :meth:`to_json`."""
-        return cls(**json.loads(text))
