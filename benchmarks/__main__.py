@@ -27,6 +27,8 @@ NAMES = (
     "robustness",
     "recognize",
     "recommend",
+    "inspection",
+    "medical",
 )
 
 

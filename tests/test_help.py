@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 
 from conftest import Cli
@@ -51,4 +52,7 @@ def test_neither_do_versions_lists_and_slips(shell: Cli, arguments: list[str]) -
 
 def test_every_verb_that_answers_has_json() -> None:
     for name, verb in command.commands.items():
-        assert "--json" in [option for parameter in verb.params for option in parameter.opts], name
+        # A verb of verbs answers by these.
+        parts = verb.commands.values() if isinstance(verb, click.Group) and not verb.invoke_without_command else [verb]
+        for part in parts:
+            assert "--json" in [option for parameter in part.params for option in parameter.opts], name

@@ -140,7 +140,7 @@ def test_a_template_for_each_picture_comes_from_a_map(tmp_path: Path, cli: Cli) 
     [
         (("fit", "nowhere", "--as", "x.inspector"), "cannot walk nowhere"),
         (("fit", "empty", "--as", "x.inspector"), "no picture in empty"),
-        (("fit", "one", "--as", "x.inspector"), "1 good pictures are too few"),
+        (("fit", "one", "--as", "x.inspector"), "1 good picture is too few"),
         (("fit", "good", "--as", "x.png"), "ends in .inspector"),
         (("fit", "good", "--as", "missing/x.inspector"), "its folder is not there"),
         (("fit", "good", "--as", "x.inspector", "--false-alarm-rate", "0.001"), "it takes 999"),

@@ -351,7 +351,7 @@ def test_a_defective_picture_among_the_good_is_told() -> None:
 
 def test_too_few_good_pictures_are_refused_and_unusable_ones_left_out() -> None:
     encoder = registry.encoder(registry.DEFAULT_ENCODER)
-    with pytest.raises(InputError, match="1 good pictures are too few"):
+    with pytest.raises(InputError, match="1 good picture is too few"):
         Inspector.fit([image(brick(RNG(19)))], encoder=encoder)
     with pytest.raises(InputError, match=r"0 good pictures are too few.*black\.png: nearly all black"):
         Inspector.fit([image(np.zeros((64, 64)), "black.png")], encoder=encoder)

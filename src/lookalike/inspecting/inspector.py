@@ -314,7 +314,7 @@ def _fit_surface(good: Iterable[Image], encoder: Encoder, rate: float | None) ->
     looked, skipped = _looked(good, lambda image: surface.look(_check(image), encoder))
     if len(looked) < LEAST_SURFACE:
         raise InputError(
-            f"{len(looked)} good pictures are too few: it takes two to tell how good ones differ, and 19 for a false "
+            f"{_counted(len(looked))} too few: it takes two to tell how good ones differ, and 19 for a false "
             f"alarm rate of 5 %{_first(skipped)}"
         )
     threshold(np.zeros(len(looked)), rate)  # before the work: a rate that so few cannot support
@@ -371,6 +371,10 @@ def _check(image: Image) -> Image:
     if problem := measure(image).problem:
         raise InputError(problem)
     return image
+
+
+def _counted(pictures: int) -> str:
+    return "1 good picture is" if pictures == 1 else f"{pictures} good pictures are"
 
 
 def _first(skipped: Sequence[Skipped]) -> str:
