@@ -25,6 +25,7 @@ NAMES = (
     "results",
     "viewpoint",
     "robustness",
+    "learning",
     "recognize",
     "recommend",
     "inspection",
