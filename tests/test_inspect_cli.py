@@ -11,7 +11,6 @@ import skimage.data
 
 from conftest import Cli
 from lookalike.inspecting import Inspector
-from lookalike.report_inspect import write_heatmaps
 
 SIDE = 96
 
@@ -195,4 +194,3 @@ def test_heatmaps_of_one_name_do_not_replace_each_other(fitted: Path, good: Path
     heat = tmp_path / "heat"
     cli("inspect", "run", str(fitted), str(good / "01.png"), str(again), "--heatmaps", str(heat))
     assert sorted(one.name for one in heat.iterdir()) == ["01.png-2.heat.jpg", "01.png.heat.jpg"]
-    assert write_heatmaps(heat, []) == []

@@ -339,6 +339,18 @@ def test_more_good_pictures_support_a_smaller_rate(surface: Inspector) -> None:
     assert (after.scores[:24] == surface.scores).all()
 
 
+def test_what_does_not_fit_in_memory_at_once_is_added_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.inspecting.inspector.MOST_AT_ONCE", 8)
+    rng, encoder = RNG(21), registry.encoder(registry.DEFAULT_ENCODER)
+    good = [image(brick(rng), f"{n}.png") for n in range(11)]
+    made, proof = Inspector.fit([*good, image(np.zeros((96, 96)), "black.png")], encoder=encoder)
+    assert (proof.threshold.pictures, made.names) == (11, tuple(f"{n}.png" for n in range(11)))
+    assert [one.path for one in proof.skipped] == ["black.png"]
+    alone, _ = Inspector.fit(good[:8], encoder=encoder)
+    assert made.scores[:8] == pytest.approx(alone.scores)
+    assert made.scores[8] == pytest.approx(np.array([test.score for test in alone.decide(good[8]).evidence]))
+
+
 def test_a_defective_picture_among_the_good_is_told() -> None:
     rng, encoder = RNG(18), registry.encoder(registry.DEFAULT_ENCODER)
     good = [image(brick(rng), f"good{n}.png") for n in range(14)]

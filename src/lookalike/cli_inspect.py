@@ -117,17 +117,30 @@ def run_(
 ) -> int | None:
     """Tell which pictures are defective, and where. Exit code 11 where one is, 0 where none is."""
     from lookalike.apps.inspect import run
-    from lookalike.report_inspect import check_heatmaps, write_findings, write_heatmaps
+    from lookalike.report_inspect import SHOWN, Heatmaps, write_findings
     from lookalike.tables import check_output
 
     if html:
         check_output(Path(html), ".html", ".htm")
-    if heatmaps:
-        check_heatmaps(Path(heatmaps))
+    writer = Heatmaps(Path(heatmaps)) if heatmaps else None
+
+    def each(one: Finding) -> None:
+        if writer is not None:
+            writer.write(one)
+        if not as_json:
+            print_lines(_finding(one))
+
     with progress("pictures") as count:
-        found = run(inspector, images, template=template, template_map=template_map, progress=count)
+        found = run(
+            inspector,
+            images,
+            template=template,
+            template_map=template_map,
+            progress=count,
+            each=each,
+            heats=SHOWN if html else 0,
+        )
     if heatmaps:
-        write_heatmaps(Path(heatmaps), found.decisions)
         click.echo(f"heatmaps: {safe(heatmaps)}", err=True)
     if html:
         write_findings(Path(html), found.decisions, found.skipped, inspector)
@@ -135,7 +148,6 @@ def run_(
     if as_json:
         print_json(found.as_dict())
     else:
-        print_lines(line for one in found.decisions for line in _finding(one))
         click.echo(f"{found.defective} of {len(found.decisions)} pictures are defective")
         print_skipped(found.skipped)
     return FOUND if found.defective else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +21,51 @@ from lookalike.types import Skipped, display_path
 
 _SIDE = 640
 _PAGE_SIDE = 420
-_SHOWN, _BOXES = 200, 30
+SHOWN = 200
+"""So many findings stand on a page, the worst."""
+_BOXES = 30
 _COLOR = "#ffd400"
 _GREYED_BELOW = 0.25
 _ENDING = ".heat.jpg"
 
 
-def check_heatmaps(folder: Path) -> None:
-    """Raise ConfigError unless heatmaps can be written there; the folder is made where it is missing."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"cannot write heatmaps to {folder}: it is no folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-
-
-def write_heatmaps(folder: Path, findings: Sequence[Finding]) -> list[str]:
-    """Write each picture that was judged with its heat and its regions, and return the files' names, in order.
+class Heatmaps:
+    """Writes each finding's picture with its heat and its regions into a folder, as they come.
 
     They are called as the picture, with .heat.jpg behind; pictures of one name from several folders get a number.
     """
-    shown = [one for one in findings if one.heat is not None]
-    names = _names(shown)
-    drawn = in_parallel(lambda one: drawing(one, _SIDE), shown)
-    for name, pixels in zip(names, drawn, strict=True):
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder where it is missing; raise ConfigError where that cannot be."""
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"cannot write heatmaps to {folder}: it is no folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        self._folder = folder
+        self._taken: set[str] = set()
+
+    def write(self, finding: Finding) -> None:
+        """Write one finding; nothing where the picture was not judged or cannot be read any more."""
+        pixels = None if finding.heat is None else drawing(finding, _SIDE)
         if pixels is not None:
-            with replacing(folder / name) as file:
+            with replacing(self._folder / self._name(finding)) as file:
                 file.write(as_jpeg(pixels))
-    return names
+
+    def _name(self, finding: Finding) -> str:
+        stem = Path(finding.path).name
+        name, number = f"{stem}{_ENDING}", 2
+        while name in self._taken:
+            name, number = f"{stem}-{number}{_ENDING}", number + 1
+        self._taken.add(name)
+        return name
 
 
 def write_findings(output: Path, findings: Sequence[Finding], skipped: Sequence[Skipped], inspector: str) -> None:
     """Write the page; raise ConfigError where it must not be written. Text is escaped, pictures are drawn anew."""
     check_output(output, ".html", ".htm")
-    ordered = sorted(findings, key=_badness)[:_SHOWN]
+    ordered = sorted(findings, key=lambda one: one.badness)[:SHOWN]
     pictures = [_uri(pixels) for pixels in in_parallel(lambda one: drawing(one, _PAGE_SIDE), ordered)]
     page = templates().get_template("inspection.html").render(
         title="Inspection",
@@ -86,24 +96,6 @@ def drawing(finding: Finding, side: int) -> np.ndarray | None:
         for x, y, width, height in (region.box for region in finding.regions[:_BOXES])
     ]
     return framed(pixels, boxes, _COLOR) if boxes else pixels
-
-
-def _names(findings: Iterable[Finding]) -> list[str]:
-    taken: set[str] = set()
-    names = []
-    for one in findings:
-        stem = Path(one.path).name
-        name, number = f"{stem}{_ENDING}", 2
-        while name in taken:
-            name, number = f"{stem}-{number}{_ENDING}", number + 1
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def _badness(finding: Finding) -> tuple[int, float, str]:
-    order = {True: 0, None: 1, False: 2}[finding.defective]
-    return order, -(finding.score or 0.0), finding.path
 
 
 def _summary(findings: Sequence[Finding], inspector: str) -> str:

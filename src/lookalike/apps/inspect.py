@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +161,12 @@ def run(
     template_map: str | None = None,
     progress: Progress = lambda _: None,
     each: Callable[[Finding], object] = lambda _: None,
+    heats: int = 0,
 ) -> Inspected:
     """Decide on each picture in folders and files, in order; ``each`` is called with every finding as it comes.
 
-    Raise InputError where no picture can be read.
+    Of what is returned the ``heats`` findings that are worst keep their heat. Raise InputError where no picture can be
+    read.
     """
     known = load(inspector)
     templates = Templates.given(template, template_map)
@@ -181,17 +183,26 @@ def run(
         except InputError as error:
             return Skipped(path, reason_of(error))
 
-    findings = []
+    findings: list[Finding] = []
+    worst: list[Finding] = []
     for found in in_parallel(decide, _paths(images, skipped)):
         progress(1)
         if isinstance(found, Skipped):
             skipped.append(found)
             continue
         each(found)
-        findings.append(found)
+        worst.append(found)
+        if len(worst) > 2 * heats:
+            worst = _worst(worst, heats)
+        findings.append(replace(found, heat=None))
     if not findings:
         raise InputError(f"no picture to inspect in {', '.join(images)}{_first(skipped)}")
-    return Inspected(tuple(findings), tuple(skipped))
+    heated = {one.path: one for one in _worst(worst, heats)}
+    return Inspected(tuple(heated.get(one.path, one) for one in findings), tuple(skipped))
+
+
+def _worst(findings: list[Finding], count: int) -> list[Finding]:
+    return sorted(findings, key=lambda one: one.badness)[:count]
 
 
 def load(path: str) -> Inspector:

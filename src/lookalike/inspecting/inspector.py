@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,8 @@ Scores: TypeAlias = NDArray[np.float64]
 
 ALIGNED_TESTS = ("difference",)
 LEAST_SURFACE = 2
+MOST_AT_ONCE = 300
+"""So many good pictures are learned together, which takes a megabyte or two of memory each; more are added to these."""
 SUSPECT = 8.0
 """So many times the usual spread above the usual score, a picture among the good is told as an outlier."""
 _LEAST_FOR_SUSPECTS = 5
@@ -73,6 +76,12 @@ class Finding:
     def defective(self) -> bool | None:
         """Whether there is a defect; None where it cannot be judged."""
         return None if self.verdict is Verdict.UNKNOWN else self.verdict is Verdict.NO_MATCH
+
+    @property
+    def badness(self) -> tuple[int, float, str]:
+        """What puts the worst first: defective, then what cannot be judged, then the good, each by score."""
+        order = {True: 0, None: 1, False: 2}[self.defective]
+        return order, -(self.score or 0.0), self.path
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -154,19 +163,30 @@ class Inspector:
         self, good: Iterable[Image], template_of: Callable[[Image], Image] | None = None
     ) -> tuple[Inspector, Proof]:
         """Return the inspector with more good pictures, each scored by what was known before; this one stays."""
+        after, pictures = self, iter(good)
+        skipped: tuple[Skipped, ...] = ()
+        while more := list(islice(pictures, MOST_AT_ONCE // 4)):
+            after, then = after._grown(more, template_of)
+            skipped += then
+        if after is self:
+            raise InputError(f"there is no good picture to add{_first(skipped)}")
+        return after, Proof(after.calibrated, after._suspects(len(self.names)), skipped)
+
+    def _grown(
+        self, good: Sequence[Image], template_of: Callable[[Image], Image] | None = None
+    ) -> tuple[Inspector, tuple[Skipped, ...]]:
+        """Return the inspector with a few more good pictures, and those that could not be judged."""
         looked, skipped = _looked(good, lambda image: self._look(image, template_of))
         if not looked:
-            raise InputError(f"there is no good picture to add{_first(skipped)}")
+            return self, skipped
         sizes = _sizes([image for image, _ in looked], self.sizes)
         names = (*self.names, *(image.source for image, _ in looked))
         if self.model is None:
             new = np.array([[view.score] for _, view in looked])
-            after = replace(self, scores=np.concatenate([self.scores, new]), names=names, sizes=sizes)
-        else:
-            model, new = surface.grown(self.model, [seen for _, seen in looked])
-            scores = np.concatenate([self.scores, new])
-            after = replace(self, model=model, scores=scores, names=names, sizes=sizes)
-        return after, Proof(after.calibrated, after._suspects(len(self.names)), skipped)
+            return replace(self, scores=np.concatenate([self.scores, new]), names=names, sizes=sizes), skipped
+        model, new = surface.grown(self.model, [seen for _, seen in looked])
+        scores = np.concatenate([self.scores, new])
+        return replace(self, model=model, scores=scores, names=names, sizes=sizes), skipped
 
     def decide(self, image: Image, template: Image | None = None) -> Finding:
         """Return whether a picture is defective, how sure that is, and where.
@@ -311,7 +331,8 @@ class Inspector:
 
 
 def _fit_surface(good: Iterable[Image], encoder: Encoder, rate: float | None) -> tuple[Inspector, Proof]:
-    looked, skipped = _looked(good, lambda image: surface.look(_check(image), encoder))
+    pictures = iter(good)
+    looked, skipped = _looked(islice(pictures, MOST_AT_ONCE), lambda image: surface.look(_check(image), encoder))
     if len(looked) < LEAST_SURFACE:
         raise InputError(
             f"{_counted(len(looked))} too few: it takes two to tell how good ones differ, and 19 for a false "
@@ -322,6 +343,9 @@ def _fit_surface(good: Iterable[Image], encoder: Encoder, rate: float | None) ->
     names = tuple(image.source for image, _ in looked)
     sizes = _sizes([image for image, _ in looked])
     made = Inspector(rate, scores, names, sizes, encoder.space, model, encoder=encoder)
+    while more := list(islice(pictures, MOST_AT_ONCE // 4)):
+        made, then = made._grown(more)
+        skipped += then
     return made, Proof(made.calibrated, made._suspects(), skipped)
 
 
@@ -330,18 +354,18 @@ def _fit_aligned(
 ) -> tuple[Inspector, Proof]:
     known = TemplateSet(templates) if templates else None
 
-    def look(image: Image) -> AlignedView:
+    def look(image: Image) -> float:
         _check(image)
         template = template_of(image) if template_of is not None else None
         view = (known or TemplateSet([template] if template else [])).view(image, template)
         if isinstance(view, str):
             raise InputError(view)
-        return view
+        return view.score
 
     looked, skipped = _looked(good, look)
     if not looked:
         raise InputError(f"there is no good picture to calibrate on{_first(skipped)}")
-    scores = np.array([[view.score] for _, view in looked])
+    scores = np.array([[score] for _, score in looked])
     names = tuple(image.source for image, _ in looked)
     made = Inspector(rate, scores, names, _sizes([image for image, _ in looked]), templates=known)
     return made, Proof(made.calibrated, made._suspects(), skipped)

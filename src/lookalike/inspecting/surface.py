@@ -43,13 +43,22 @@ LEAST_SIDE = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What is kept of a picture: ``patches`` (h, w, C), the mean of them (C,), its luma, and its size in pixels."""
+    """What is kept of a picture: ``patches`` (h, w, C), the mean of them (C,), its luma, and its size in pixels.
 
-    patches: Float32
+    Patches are float16 and the luma is in whole levels, uint8, since hundreds are held at a time. One pixel of the luma
+    stands for ``box`` x ``box``.
+    """
+
+    patches: NDArray[np.float16]
     mean: Float64
-    plane: Float32
+    levels: NDArray[np.uint8]
     box: int
     size: tuple[int, int]
+
+    @property
+    def plane(self) -> Float32:
+        """The luma (H, W) in levels."""
+        return self.levels.astype(np.float32)
 
 
 def look(image: Image, encoder: Encoder) -> Look:
@@ -71,7 +80,8 @@ def look(image: Image, encoder: Encoder) -> Look:
     # The mean is that of all patches as they are, before neighbours are averaged.
     mean = features.mean(axis=(1, 2), dtype=np.float64)
     around = np.stack([box_mean(plane, _AROUND) for plane in features], axis=-1)
-    return Look(around, mean, grey(image, SIDE), box_of(image, SIDE), (pixels.shape[1], pixels.shape[0]))
+    levels = np.rint(grey(image, SIDE)).astype(np.uint8)
+    return Look(around.astype(np.float16), mean, levels, box_of(image, SIDE), (pixels.shape[1], pixels.shape[0]))
 
 
 def _middle(maps: dict[str, Float32], name: str) -> Float32:
@@ -197,7 +207,7 @@ def _scales(looks: Sequence[Look]) -> Float32:
 
 
 def _flat(seen: Look, scales: Float32) -> Float32:
-    return np.asarray(seen.patches.reshape(-1, seen.patches.shape[-1]) / scales, np.float32)
+    return np.asarray(seen.patches.reshape(-1, seen.patches.shape[-1]).astype(np.float32) / scales, np.float32)
 
 
 def _patch_heat(bank: Bank, scales: Float32, seen: Look) -> Float32:
