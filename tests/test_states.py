@@ -57,15 +57,15 @@ def watching(**options: object) -> Monitor:
 
 def test_a_region_that_is_not_turned_is_a_plain_crop() -> None:
     pixels = skimage.data.astronaut()
-    cut, inside = Region("r", cx=199.5, cy=149.5, w=100, h=80).cut(pixels)
-    assert np.array_equal(cut, pixels[110:190, 150:250])
+    cut, inside = Region("r", cx=199.5, cy=149.5, w=160, h=140).cut(pixels)
+    assert np.array_equal(cut, pixels[80:220, 120:280])
     assert inside == 1.0
 
 
 def test_a_region_that_is_turned_by_90_degrees_is_the_crop_turned() -> None:
     pixels = skimage.data.astronaut()
-    cut, _ = Region("r", 199.5, 149.5, w=80, h=100, angle=90).cut(pixels)
-    assert np.abs(cut.astype(int) - np.rot90(pixels[110:190, 150:250], 1).astype(int)).max() <= 1
+    cut, _ = Region("r", 199.5, 149.5, w=140, h=160, angle=90).cut(pixels)
+    assert np.abs(cut.astype(int) - np.rot90(pixels[80:220, 120:280], 1).astype(int)).max() <= 1
 
 
 def test_a_shrunk_region_is_the_mean_of_what_falls_on_each_pixel() -> None:

@@ -32,7 +32,7 @@ from lookalike.types import Image, Skipped, Verdict
 
 _COLUMNS = ("name", "cx", "cy", "w", "h", "angle")
 _REWRITTEN = 30.0
-_REMEMBERED = 10.0
+_REMEMBERED = 60.0
 _MOST_NAMES = 200_000
 _PICTURE = 320
 
@@ -122,7 +122,9 @@ class _Run:
             dwell=request.dwell,
             adapt=request.adapt,
             register=request.register,
-        ).fit()
+        )
+        if request.view or not request.regions:
+            self._monitor.fit()  # else references may show the whole view, which the first frame tells
         if request.pictures:
             _made(request.pictures)
         self._take_up()

@@ -4,7 +4,7 @@
                                                                              ├─ level          ├─ settle ─ event
                                                                              └─ evidence ──────┘
 
-Everything that is remembered is bounded: of each region the settled and the first look, 64 differences, 32 margins.
+Everything that is remembered is bounded: of each region a picture, three looks, 64 differences, 32 margins.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _LIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A place changed its settled state. The pictures are (64, 64, 3) uint8: as it was, as it is."""
+    """A place changed its settled state. The pictures (H, W, 3) uint8 show it as it had settled, and as it is."""
 
     kind: str
     before: str
@@ -122,6 +122,7 @@ class Place:
     settled: Look | None = None
     proposed: Look | None = None
     learned: Float32 | None = None
+    picture: NDArray[np.uint8] | None = None
 
 
 class Monitor:
@@ -216,6 +217,8 @@ class Monitor:
         for number, place in enumerate(self._places):
             looks = {"first": place.first, "settled": place.settled, "proposed": place.proposed}
             arrays.update(look_arrays(number, looks))
+            if place.picture is not None:
+                arrays[f"{number}/picture"] = place.picture
         if self._discriminant is not None:
             for number, state in enumerate(self._discriminant.states):
                 if self._discriminant.adapted[state]:
@@ -234,6 +237,7 @@ class Monitor:
             place.noise.seen.extend(tuple(row) for row in about["noise"])
             place.margins.extend(about["margins"])
             looks = looks_of(number, memory.arrays)
+            place.picture = memory.arrays.get(f"{number}/picture")
             place.first, place.settled, place.proposed = looks["first"], looks["settled"], looks["proposed"]
         self.fit()
         if self._discriminant is not None:
@@ -322,18 +326,20 @@ class Monitor:
         told = self._discriminant.tell(look.vector) if self._discriminant else None
         state, verdict, reason = self._judged(place, told, change)
         level = self._scale.read(tiles_of(pixels)) if self._scale and verdict is not Verdict.UNKNOWN else None
-        settled_before = place.settled
+        before = place.picture
         believed = change is None or change >= (1 if told is None else _QUIET)
         clear = told is not None and told.margin >= _SURE
         event = self._settle(place, look, state if verdict is not Verdict.UNSURE else None, believed or clear)
+        if event is not None:
+            place.picture = lit
         quiet = event is None and place.settling.proposed is None
         if quiet and found is not None and change is not None and change < 1:
             place.noise.learn(found)
         if told is not None and verdict is Verdict.MATCH:
             self._consider(place, told, look)
         made = (
-            Event("changed", event[0], event[1], settled_before.pixels, look.pixels)
-            if event is not None and event[0] is not None and settled_before is not None
+            Event("changed", event[0], event[1], before, lit)
+            if event is not None and event[0] is not None and before is not None
             else None
         )
         return Observation(

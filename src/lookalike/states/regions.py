@@ -15,8 +15,8 @@ from lookalike.types import Float32, Registration
 Pixels: TypeAlias = NDArray[np.uint8]
 
 SIDE = 224
-"""The longest side of what is cut out, in pixels; a smaller region keeps its size."""
-_LEAST_SIDE = 64
+"""The longest side of what is cut out, in pixels."""
+_LEAST_SIDE = 128  # a smaller region is enlarged: an encoder does it anyway, and crops of all sizes then meet alike
 _MOST_GROWTH = 4.0
 
 
