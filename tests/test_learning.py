@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from lookalike.encoders import head
 from lookalike.errors import ConfigError, InputError
+from lookalike.evaluation.intervals import Interval
 from lookalike.installed import Card
 from lookalike.learning import linear
 from lookalike.learning.advice import advice, count
 from lookalike.learning.choosing import Recipe, choose, learn
 from lookalike.learning.examples import Examples
-from lookalike.learning.gain import LEVELS, changes, is_gain
+from lookalike.learning.gain import LEVELS, Change, changes, is_gain
 from lookalike.learning.linear import Scatter, compact, lifted, refined, spread, unit
 from lookalike.learning.splitting import turns, units_of
 from lookalike.types import Embeddings, Float32, Image, Space
@@ -194,6 +195,15 @@ def test_no_change_is_no_gain_and_a_loss_is_none_either() -> None:
     worse = changes([good.judged(LEVELS)], [bad.judged(LEVELS)], bad.units)
     assert not is_gain(worse)
     assert all(one.is_worse for one in worse)
+
+
+def test_a_rise_that_another_figure_pays_for_is_no_gain() -> None:
+    rise = Change("map@r", 0.5, 0.6, Interval(0.1, 0.05, 0.15))
+    assert is_gain((rise,))
+    assert is_gain((rise, Change("recall@1", 0.5, 0.4, Interval(-0.1, -0.25, 0.05))))
+    assert not is_gain((rise, Change("recall@1", 0.5, 0.4, Interval(-0.1, -0.15, -0.05))))
+    assert not is_gain((rise, Change("fnr@fpr=0.01", 0.1, 0.2, Interval(0.1, 0.05, 0.15), higher_is_better=False)))
+    assert not is_gain((Change("map@r", 0.5, 0.6, Interval(0.1, -0.01, 0.15)),))
 
 
 def test_labels_that_mean_nothing_are_seldom_called_a_gain() -> None:
