@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Cli
 from lookalike.errors import InputError, UnreadableImage
-from lookalike.images import read, read_bytes, read_file
+from lookalike.images import dicom, read, read_bytes, read_file
 from lookalike.images.dicom import check_fields, fields, split_frame, window
 from lookalike.images.header import read_header
 
@@ -207,6 +207,13 @@ def test_fields_are_copied_by_name_alone() -> None:
         check_fields(["Patientage"])
     with pytest.raises(InputError, match="holds no text or number"):
         check_fields(["PixelData"])
+
+
+def test_nothing_of_a_patient_is_even_parsed() -> None:
+    data = written(dataset())
+    assert "PatientName" in pydicom.dcmread(io.BytesIO(data))
+    for names in (dicom._NEEDED, dicom._SIZE):
+        assert not [element.keyword for element in dicom._parsed(data, names) if element.tag.group == 0x10]
 
 
 def test_nothing_of_a_patient_gets_into_a_gallery_unless_asked_for_by_name(tmp_path: Path, cli: Cli) -> None:
