@@ -16,7 +16,16 @@ from lookalike.copies import local_features
 from lookalike.copies.agreement import agreement, displacement, softened
 from lookalike.copies.cascade import Thresholds
 from lookalike.copies.hashing import luma
-from lookalike.copies.local_features import Geometry, compare, corners, extract, first_look, prepared
+from lookalike.copies.local_features import (
+    Geometry,
+    Look,
+    compare,
+    corners,
+    extract,
+    first_look,
+    mirrored,
+    prepared,
+)
 from lookalike.errors import MissingDependency
 from lookalike.images.reencode import resized, through_jpeg
 
@@ -168,16 +177,56 @@ def test_without_opencv_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatc
         extract(photo("coffee"))
 
 
+def looked(a: Pixels, b: Pixels) -> Look:
+    own, other = corners(prepared(a)), corners(prepared(b))
+    return first_look(own, other, lambda: mirrored(own))
+
+
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket"])
 def test_a_first_look_tells_crops_from_other_photos(name: str) -> None:
-    own = corners(prepared(photo(name)))
-    crop = photo(name)[30:170, 60:260]
-    turned = np.array(PIL.Image.fromarray(photo(name)).rotate(15, PIL.Image.Resampling.BICUBIC))
-    for copy in (crop, turned, through_jpeg(photo(name), 15)):
-        assert first_look(own, corners(prepared(copy))) >= 10
+    pixels = photo(name)
+    turned = np.array(PIL.Image.fromarray(pixels).rotate(15, PIL.Image.Resampling.BICUBIC))
+    darker = (pixels[10:190, 20:300] * 0.6).astype(np.uint8)
+    for copy in (pixels[30:170, 60:260], turned, through_jpeg(pixels, 15), darker, pixels[5:190, 300:20:-1]):
+        look = looked(pixels, copy)
+        assert look.significance > 5  # what is not clear is left to features
+        assert look.geometry is None or look.geometry.score > 0.6
     for other in {"astronaut", "coffee", "chelsea", "rocket"} - {name}:
-        assert first_look(own, corners(prepared(photo(other)))) < 10
-    assert first_look(own, corners(prepared(np.zeros((50, 50, 3), np.uint8)))) == 0
+        geometry = looked(pixels, photo(other)).geometry
+        assert geometry is None or geometry.score < 0.3
+    nothing = looked(pixels, np.zeros((50, 50, 3), np.uint8))
+    assert (nothing.significance, nothing.geometry) == (0.0, None)
+
+
+def test_a_first_look_places_a_mirrored_crop_as_exactly_as_features_do() -> None:
+    pixels = photo("astronaut")
+    geometry = looked(pixels, pixels[40:240, 290:30:-1]).geometry
+    assert geometry is not None
+    assert geometry.mirrored
+    assert moved(geometry, 290, 40) == pytest.approx((0, 0), abs=0.5)
+    assert moved(geometry, 31, 239) == pytest.approx((259, 199), abs=0.5)
+
+
+def test_corners_in_a_mirror_are_described_as_those_of_the_mirrored_picture() -> None:
+    ready = prepared(photo("coffee"))
+    foretold = mirrored(corners(ready))
+    plain = corners(local_features.Prepared(np.ascontiguousarray(ready.grey[:, ::-1]), 1.0))
+    apart = np.hypot(*(foretold.points[:, None] - plain.points[None]).transpose(2, 0, 1))
+    same = (apart < 1.0) & (foretold.scales[:, None] == plain.scales[None])
+    rows, columns = np.nonzero(same)
+    bits = np.unpackbits(foretold.bits[rows] ^ plain.bits[columns], axis=1).sum(axis=1)
+    assert len(set(rows)) > 0.8 * len(foretold.points)
+    assert np.median(bits) < 40  # of 256; of two corners that have nothing in common, 128
+
+
+def test_words_on_a_picture_do_not_take_all_its_corners() -> None:
+    pixels = photo("astronaut").copy()
+    rng = np.random.default_rng(0)
+    pixels[:60, :120] = np.kron(rng.integers(0, 2, (20, 40, 1)) * 255, np.ones((3, 3, 3))).astype(np.uint8)
+    found = corners(prepared(pixels))
+    scale = found.grey.shape[1] / pixels.shape[1]
+    on_it = (found.points[:, 0] < 120 * scale) & (found.points[:, 1] < 60 * scale)
+    assert 0 < on_it.mean() < 0.3
 
 
 def test_agreement_is_that_of_numpys_correlation_in_blocks() -> None:

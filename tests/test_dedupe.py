@@ -315,6 +315,7 @@ def test_a_second_run_opens_no_picture_at_all(
 ) -> None:
     gallery = tmp_path / "memory"
     first = cli("dedupe", folder, "-g", gallery, "--json").json
+    assert first["tested"]["first look"] > 0
 
     def refuse(*_: object, **__: object) -> Any:
         raise AssertionError("a picture was decoded")

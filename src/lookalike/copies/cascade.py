@@ -3,8 +3,8 @@
     exact     the same bytes
     pixels    the same size and a near hash, then the same pixels: only these are decoded whole
     near      a near hash, upright or turned; then the whole pictures agree to the pixel
-    edited    near by embedding, or a quarter or the inside of one hashes as the other; then local features tell how the
-              one lies on the other, and there they agree
+    edited    near by embedding, or a quarter or the inside of one hashes as the other; then a first look at corners,
+              or where this leaves it open, local features tell how the one lies on the other, and there they agree
 
 Flat pictures, whose hash says nothing, are compared by bytes and pixels only. Pictures are taken in an order of their
 own (``Picture.order``), so that links depend neither on paths nor on the order of files.
@@ -33,7 +33,7 @@ from lookalike.copies.links import (
     turn_in_words,
     turned_back,
 )
-from lookalike.copies.local_features import Corners, Features
+from lookalike.copies.local_features import Corners, Features, Geometry
 from lookalike.copies.nearness import nearness, small_luma
 from lookalike.errors import ConfigError, InputError
 from lookalike.types import Float32
@@ -175,7 +175,10 @@ class _Run:
             lambda row: local_features.prepared(source.pixels(self._given[row])), lambda ready: ready.grey.nbytes
         )
         self._corners: _Cache[Corners] = _Cache(
-            lambda row: local_features.corners(self._prepared.get(row)), lambda corners: 2 * corners.bits.nbytes
+            lambda row: local_features.corners(self._prepared.get(row)), lambda corners: corners.nbytes
+        )
+        self._mirrored: _Cache[Corners] = _Cache(
+            lambda row: local_features.mirrored(self._corners.get(row)), lambda corners: corners.nbytes
         )
         self._features: _Cache[Features] = _Cache(
             lambda row: local_features.extract(self._prepared.get(row)), lambda features: features.nbytes
@@ -362,10 +365,7 @@ class _Run:
         if pair in self._links or pair in self._refused or any(self._pictures[r].fingerprint.flat for r in pair):
             return
         self._refused.add(pair)
-        if cosine is not None and cosine < _SURE_COSINE and not self._worth_it(a, b):
-            return
-        self._tested["geometry"] += 1
-        told = self._told(a, b, "geometry", lambda: self._geometry(a, b))
+        told = self._verified(a, b, doubted=candidate == "embedding")
         if not told or told["score"] < self._thresholds.edited_score:
             return
         self._refused.discard(pair)
@@ -374,12 +374,44 @@ class _Run:
         of_a, of_b = told["shown"]
         self._link(Link(a, b, Kind.EDITED, evidence, of_a, of_b, told["scale"], told["back"]))
 
+    def _verified(self, a: int, b: int, *, doubted: bool) -> dict[str, Any] | None:
+        """Return what corners tell of two pictures, or local features where corners leave it open.
+
+        Pictures that are ``doubted`` need corners in common to be looked at more closely.
+        """
+        self._tested["first look"] += 1
+        look = self._told(a, b, "first look", lambda: self._look(a, b))
+        if look is None or (doubted and look["significance"] < local_features.IN_COMMON):
+            return None
+        told: dict[str, Any] = look["geometry"]
+        if doubted and not told and look["significance"] < _WORTH_IT:
+            return None
+        if told and told["score"] >= self._thresholds.edited_score + _CLEARLY:
+            return told
+        if told and told["score"] < _HARDLY:
+            return None
+        self._tested["geometry"] += 1
+        closer: dict[str, Any] | None = self._told(a, b, "geometry", lambda: self._geometry(a, b))
+        return closer
+
+    def _look(self, a: int, b: int) -> dict[str, Any] | None:
+        """Return what a first look tells, its geometry {} where there is none; None where a picture cannot be read."""
+        first, second = (self._read(self._corners, row) for row in (a, b))
+        if first is None or second is None:
+            return None
+        look = local_features.first_look(first, second, lambda: self._mirrored.get(a))
+        return {"significance": look.significance, "geometry": self._as_told(a, b, look.geometry, first, second)}
+
     def _geometry(self, a: int, b: int) -> dict[str, Any] | None:
         """Return what local features tell of two pictures, {} where nothing; None where one cannot be read."""
         first, second = (self._read(self._features, row) for row in (a, b))
         if first is None or second is None:
             return None
-        found = local_features.compare(first, second)
+        return self._as_told(a, b, local_features.compare(first, second), first, second)
+
+    def _as_told(
+        self, a: int, b: int, found: Geometry | None, first: Features | Corners, second: Features | Corners
+    ) -> dict[str, Any]:
         if found is None:
             return {}
         scale = float(found.scale * self._enlarged(b, second) / self._enlarged(a, first))
@@ -421,13 +453,7 @@ class _Run:
             self._memory.put_pairs(self._to_keep)
             self._to_keep = {}
 
-    def _worth_it(self, a: int, b: int) -> bool:
-        """Tell whether a first look at two pictures of middling cosine finds anything in common."""
-        self._tested["first look"] += 1
-        first, second = (self._read(self._corners, row) for row in (a, b))
-        return first is not None and second is not None and local_features.first_look(first, second) >= _ENOUGH_CORNERS
-
-    def _enlarged(self, row: int, features: Features) -> float:
+    def _enlarged(self, row: int, features: Features | Corners) -> float:
         """Return by how much the file's picture is larger than the decode the features are of."""
         return float(max(self._pictures[row].size) / (max(features.grey.shape) * features.reduction))
 
@@ -451,7 +477,9 @@ _SURE_BITS = (
     15  # of turned pictures and parts, pairs above may be lost: all pairs within 31 would cost 17 times as much
 )
 _SAME_PIXELS_BITS = 15  # one picture decoded whole and reduced; told more exactly by the pixels themselves
-_SURE_COSINE, _ENOUGH_CORNERS = 0.75, 4
+_WORTH_IT = 2.0  # the significance from which on features are looked for although corners have no geometry
+_CLEARLY = 0.05  # corners are placed less exactly than features: by so much more than the threshold they must agree
+_HARDLY = 0.3  # corners fit, and yet the pictures do not agree: chance, or another photo of the scene
 _AT_ONCE = 64
 _KEPT_AT_ONCE = 512
 _KEPT_BYTES = 192 << 20

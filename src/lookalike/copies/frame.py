@@ -19,8 +19,8 @@ _BLOCKS = (0, 1, 5, 21, 85, 341, 1365, 5461, 21845)
 def inside_share(pixels: Pixels) -> float:
     """Return the share of the area, above 0 to 1, that is left of (H, W, 3) uint8 when even borders are cut off.
 
-    A border is made of lines of which 98 % of the pixels are within 12 levels of the outermost line's median. 1 where all
-    borders are thinner than 2 % of a side, or nothing would be left.
+    A border is made of lines of which 98 % of the pixels are within 12 levels of the outermost line's median. 1 where
+    all borders are thinner than 2 % of a side, or nothing would be left.
     """
     height, width = pixels.shape[:2]
     top, bottom = _margin(pixels), _margin(pixels[::-1])
