@@ -231,6 +231,21 @@ def test_nothing_of_a_patient_gets_into_a_gallery_unless_asked_for_by_name(tmp_p
     assert cli("index", str(folder), "-g", str(gallery), "--dicom-field", "Nonsense").code == 2
 
 
+def test_dedupe_acts_on_dicom_files_of_the_same_bytes_alone(tmp_path: Path, cli: Cli) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    one = np.kron(np.random.default_rng(0).integers(0, 255, (8, 8)), np.ones((16, 16))).astype(np.uint8)
+    first = written(dataset(one))
+    (folder / "a.dcm").write_bytes(first)
+    (folder / "b.dcm").write_bytes(first)
+    # Its first frame is the same picture; its second is nowhere else.
+    (folder / "more.dcm").write_bytes(written(dataset(np.stack([one, 255 - one]), NumberOfFrames=2)))
+    ran = cli("dedupe", str(folder), "--level", "near", "--action", "trash", "--json")
+    assert ran.code == 0, ran.err
+    assert len(ran.json["groups"][0]["members"]) == 3
+    assert [Path(drop["path"]).name for drop in ran.json["plan"]["drops"]] == ["b.dcm"]
+
+
 def test_pages_of_dicom_pictures_say_that_they_are_no_diagnosis(tmp_path: Path, cli: Cli, photos: Path) -> None:
     folder, gallery, page = tmp_path / "scans", tmp_path / "g", tmp_path / "sheet.html"
     folder.mkdir()

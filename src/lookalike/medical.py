@@ -20,7 +20,7 @@ _HEAD = 132
 
 def notice(paths: Iterable[str | None], *, asked: bool = False) -> tuple[str, ...]:
     """Return the sentence that a page of these pictures carries: where one of them is DICOM, or it was asked for."""
-    return (NO_DIAGNOSIS,) if asked or any(_is_dicom_file(path) for path in paths if path) else ()
+    return (NO_DIAGNOSIS,) if asked or any(is_dicom_file(path) for path in paths if path) else ()
 
 
 def header_fields(
@@ -35,7 +35,7 @@ def header_fields(
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         for file in walk(folder, hidden=hidden, exclude=exclude):
-            if isinstance(file, Skipped) or not _is_dicom_file(file.path):
+            if isinstance(file, Skipped) or not is_dicom_file(file.path):
                 continue
             try:
                 found[os.path.abspath(file.path)] = dict(fields(read_file(file.path).data, names, file.path))
@@ -44,7 +44,8 @@ def header_fields(
     return found
 
 
-def _is_dicom_file(path: str) -> bool:
+def is_dicom_file(path: str) -> bool:
+    """Tell whether a file, or the one that a frame's name means, is DICOM by its first bytes; False without a file."""
     name = os.path.expanduser(path)
     if not os.path.exists(name):
         name = split_frame(name)[0]

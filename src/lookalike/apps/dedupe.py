@@ -26,6 +26,7 @@ from lookalike.duplicates import Duplicates, Leaks, LinkedPair
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
 from lookalike.images import read
+from lookalike.medical import is_dicom_file
 from lookalike.scanning import Scan, scan
 from lookalike.stores.seen import SeenStore
 from lookalike.types import Skipped
@@ -177,13 +178,17 @@ def _verdicts(gallery: Gallery) -> Verdicts:
 
 
 def plan_of(found: Duplicates, action: str, folders: Sequence[str], reference: Sequence[str] = ()) -> Plan:
-    """Return what an action ("trash", "move:DIR", "hardlink") would do; only files of the same bytes are linked."""
+    """Return what an action ("trash", "move:DIR", "hardlink") would do; only files of the same bytes are linked.
+
+    Of DICOM files too only those of the same bytes go: further frames, other values under one window, and headers are
+    not in the picture that was compared.
+    """
     what = acting.Action.parse(action)
     drops = [
         Drop(one.path, one.sha256, group.keep, group.members[0].sha256, number)
         for number, group in enumerate(found.groups, 1)
         for one in group.drop
-        if what.kind != "hardlink" or one.sha256 == group.members[0].sha256
+        if one.sha256 == group.members[0].sha256 or not (what.kind == "hardlink" or is_dicom_file(one.path))
     ]
     return Plan(tuple(drops), what, tuple(folders), tuple(reference))
 
