@@ -153,10 +153,11 @@ class _Training:
         count = len(self._labels)
         if count <= self._request.batch:
             return [torch.arange(count)]
-        size = self._request.batch // _EACH * _EACH
-        classes = int(self._labels.max()) + 1
-        size = min(size, classes * _EACH)
-        sampler = MPerClassSampler(self._labels, m=_EACH, batch_size=size, length_before_new_iter=max(count, size))
+        classes, counts = int(self._labels.max()) + 1, np.bincount(self._labels.numpy())
+        # With few classes more of each, but hardly a picture twice.
+        each = max(_EACH, min(self._request.batch // classes, int(np.median(counts))))
+        size = min(self._request.batch // each, classes) * each
+        sampler = MPerClassSampler(self._labels, m=each, batch_size=size, length_before_new_iter=max(count, size))
         rows = torch.tensor(list(sampler))
         return list(rows.split(size))
 
