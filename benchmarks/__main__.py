@@ -28,6 +28,7 @@ NAMES = (
     "learning",
     "recognize",
     "recommend",
+    "monitor",
     "inspection",
     "medical",
 )

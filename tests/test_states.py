@@ -162,6 +162,16 @@ def test_a_level_is_the_share_in_which_two_pictures_are_mixed() -> None:
     assert Scale({0.0: [low], 1.0: [high]}).read(mixed).raw == pytest.approx(share, abs=0.15)
 
 
+def test_a_level_weights_each_bin_by_the_inverse_of_its_count() -> None:
+    low, high, new = (tiles_of(bowl(n)) for n in (0, 60, 20))
+    a, b, x = (tiles.sum(axis=0, dtype=np.float64) for tiles in (low, high, new))
+    weights = [1 / ((p + q) / 2 + 0.002) for p, q in zip(a, b, strict=True)]
+    top = sum(w * (q - p) * (r - p) for w, p, q, r in zip(weights, a, b, x, strict=True))
+    assert Scale({0.0: [low], 1.0: [high]}).read(new).raw == pytest.approx(
+        top / (weights * (b - a) ** 2).sum(), abs=1e-4
+    )
+
+
 def test_a_level_needs_two_states() -> None:
     with pytest.raises(InputError, match="two states"):
         Scale({0.0: [tiles_of(bowl(0))]})
@@ -197,6 +207,12 @@ def test_thresholds_follow_the_noise_of_the_recent_past_within_bounds() -> None:
     for _ in range(64):
         noise.learn((9.0, 9.0, 9.0))
     assert noise.thresholds == pytest.approx([2.5 * base for base in BASE])
+
+
+def test_two_witnesses_have_to_agree_on_a_change() -> None:
+    embedding, structure, colour = BASE
+    assert Noise().change((9 * embedding, 0, 0)) == 0
+    assert Noise().change((9 * embedding, 0.5 * structure, 3 * colour)) == pytest.approx(3)
 
 
 def settle(states: str, dwell: int = 3, still: bool = True, changed: bool = True) -> list[tuple[int, str]]:

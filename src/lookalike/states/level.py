@@ -26,6 +26,7 @@ _CHROMA = 0.12
 _RARE = 0.002
 _DRAWS = 64
 _WIDTH = 1.96
+_OF_THE_MODEL = 0.08  # that colours mix is a model, and one or two references do not show by how much it errs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,6 @@ class Scale:
         raw = float(shares.sum())
         rng = np.random.default_rng(0)
         draws = shares[rng.integers(0, len(shares), (_DRAWS, len(shares)))].sum(axis=1)
-        error = _WIDTH * float(np.hypot(draws.std(), self._spread))
+        error = _WIDTH * float(np.sqrt(draws.var() + self._spread**2 + _OF_THE_MODEL**2))
         low, value, high = (float(np.clip(x, 0, 1)) for x in (raw - error, raw, raw + error))
         return Level(value, (low, high), raw)
