@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 @click.option(
     "--head", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True, help="What a loss learns."
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="At most so many, by a loss.")
-@click.option("--rate", type=float, default=1e-3, show_default=True, help="How fast a loss learns.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="How many at most.  [default: 60 for a head, 4 for a network]"
+)
+@click.option("--rate", type=float, help="How fast a loss learns.  [default: .001 for a head, .0003 for a network]")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where a loss runs."
 )
@@ -56,8 +58,8 @@ def train(
     loss: str,
     mode: str,
     head: str,
-    epochs: int,
-    rate: float,
+    epochs: int | None,
+    rate: float | None,
     device: str,
     seed: int,
     keep_anyway: bool,

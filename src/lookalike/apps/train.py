@@ -54,6 +54,8 @@ Progress = Callable[[int], None]
 Tell = Callable[[str], None]
 
 MODES = ("head", "finetune")
+HEAD_EPOCHS, HEAD_RATE = 60, 1e-3
+NETWORK_EPOCHS, NETWORK_RATE = 4, 3e-4
 LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 OUTPUT = "lookalike_embedding"
 """How an export calls what comes out."""
@@ -71,7 +73,8 @@ _TIMED = 16
 class Request:
     """What is asked: one source, the name, the base, and how it is learned.
 
-    ``learner`` is "numpy" (no torch), or a loss of :data:`lookalike.training.request.LOSSES`.
+    ``learner`` is "numpy" (no torch), or a loss of :data:`lookalike.training.request.LOSSES`. ``epochs`` and ``rate``
+    are the mode's own where they are not given.
     """
 
     name: str
@@ -84,8 +87,8 @@ class Request:
     seed: int = 0
     keep_anyway: bool = False
     head: str = "linear"
-    epochs: int = 60
-    rate: float = 1e-3
+    epochs: int | None = None
+    rate: float | None = None
     device: str = "auto"
     mode: str = "head"
 
@@ -280,8 +283,8 @@ def _fine_tuned(run: _Run) -> _Learned:
             stopping,
             str(checkpoints()),
             random,
-            request.epochs,
-            rate=request.rate,
+            NETWORK_EPOCHS if request.epochs is None else request.epochs,
+            rate=NETWORK_RATE if request.rate is None else request.rate,
             seed=request.seed,
             device=request.device,
         )
@@ -329,8 +332,8 @@ def _by_loss(request: Request) -> LossRequest:
         loss=request.learner,
         checkpoints=str(checkpoints()),
         head=request.head,
-        epochs=request.epochs,
-        rate=request.rate,
+        epochs=HEAD_EPOCHS if request.epochs is None else request.epochs,
+        rate=HEAD_RATE if request.rate is None else request.rate,
         seed=request.seed,
         device=request.device,
     )
