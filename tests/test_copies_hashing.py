@@ -154,3 +154,14 @@ def test_no_hashes_make_no_pairs() -> None:
 def test_a_radius_in_which_pairs_would_be_lost_is_refused(radius: int) -> None:
     with pytest.raises(InputError, match=f"0 to 31 bits, got {radius}"):
         hashing.pairs_within(np.zeros((2, 4), np.uint64), radius)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_without_parts_the_whole_hashes_the_same_and_64_pixels_a_side_are_enough(name: str) -> None:
+    pixels = photo(name)
+    every, whole = hashing.fingerprint(pixels), hashing.fingerprint(pixels, parts=False)
+    assert hashing.distance(every.hashes, whole.hashes).max() <= 2  # rounding at the median
+    assert (whole.quality, whole.part_quality.tolist()) == (every.quality, [0] * 5)
+    height, width = pixels.shape[:2]
+    small = resized(pixels, round(64 * width / min(height, width)), round(64 * height / min(height, width)))
+    assert hashing.distance(hashing.fingerprint(small, parts=False).hashes, whole.hashes).max() <= 10

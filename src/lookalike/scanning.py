@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -27,9 +28,10 @@ from lookalike.types import Float32, Skipped
 
 Progress = Callable[[int], object]
 
-HASHED_SIDE = 128
-"""How many pixels a side are enough for a hash."""
+HASHED_SIDE = 64
+"""How many pixels a side are enough for the hash of a whole picture."""
 _BATCH = 256
+_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def scan(
     files = list(_files(folders, skipped, every_name=every_name))
     eye = _Eye(encoder, seen)
     looked: list[tuple[File, _Look]] = []
-    for file, look in zip(files, in_parallel(eye.look, [file.path for file in files]), strict=True):
+    for file, look in zip(files, _each_looked_at(eye, files), strict=True):
         progress(1)
         if isinstance(look, Skipped):
             skipped.append(look)
@@ -91,6 +93,12 @@ def scan(
     vectors = None if encoder is None else _stacked([eye.vectors[look.sha256] for _, look in looked], encoder)
     inside = tuple(one.inside for one in known)
     return Scan(tuple(file for file, _ in looked), pictures, vectors, tuple(skipped), inside, eye.decoded)
+
+
+def _each_looked_at(eye: _Eye, files: Sequence[File]) -> Iterator[_Look | Skipped]:
+    """Yield what is found in each file, in order; a worker takes a few at a time, since handing over has a cost."""
+    some = [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
+    return chain.from_iterable(in_parallel(lambda few: [eye.look(file.path) for file in few], some))
 
 
 def _files(folders: Sequence[str], skipped: list[Skipped], *, every_name: bool) -> Iterator[File]:
@@ -112,10 +120,14 @@ def _files(folders: Sequence[str], skipped: list[Skipped], *, every_name: bool) 
         yield from sorted((one for same in names.values() for one in same), key=lambda one: (one.folder, one.path))
         return
     for same in names.values():
-        chosen = next((one for one in same if os.path.realpath(one.path) == one.path), same[0])
+        chosen = same[0] if len(same) == 1 else _under_its_own_name(same)
         yield chosen
         others = dict.fromkeys(one.path for one in same if one.path != chosen.path)
         skipped += [Skipped(path, _whose(path, chosen.path)) for path in others]
+
+
+def _under_its_own_name(same: Sequence[File]) -> File:
+    return next((one for one in same if os.path.realpath(one.path) == one.path), same[0])
 
 
 def _whose(path: str, chosen: str) -> str:
@@ -181,8 +193,9 @@ class _Eye:
             self.decoded += 1
             self._new.add(sha256)
         # Frames and parts matter only where parts of pictures are compared.
-        inside = 1.0 if self._encoder is None else inside_share(image.pixels)
-        return _Made(image.size, fingerprint(image.pixels), inside), vector
+        parts = self._encoder is not None
+        inside = inside_share(image.pixels) if parts else 1.0
+        return _Made(image.size, fingerprint(image.pixels, parts=parts), inside), vector
 
     def keep(self, path: str, look: _Look) -> None:
         """Keep what was found, in the order of the files; write it from time to time."""

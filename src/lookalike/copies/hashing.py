@@ -35,7 +35,7 @@ TURNS = ("upright", "flipped", "upside down", "rotated 180", "transposed", "rota
 FEWEST_DETAILS = 8
 """The quality below which a picture is flat: its hash says nothing."""
 
-_GRID, _KEPT = 64, 16
+_GRID, _KEPT, _PARTS = 64, 16, 5
 _STEP, _MOST = 40, 100  # PDQ's: differences of neighbours count in whole fortieths of the range, up to 100
 
 
@@ -59,16 +59,28 @@ class Fingerprint:
         return self.quality < FEWEST_DETAILS
 
 
-def fingerprint(pixels: Pixels) -> Fingerprint:
-    """Return the fingerprint of (H, W, 3) uint8 pixels; a reduced decode of 128 pixels a side is enough."""
+def fingerprint(pixels: Pixels, *, parts: bool = True) -> Fingerprint:
+    """Return the fingerprint of (H, W, 3) uint8 pixels; without ``parts`` as if there were none.
+
+    A reduced decode of 64 pixels a side is enough for the whole, of 128 for its parts.
+    """
     grey = luma(pixels)
+    grids = _grids(grey) if parts else averaged(grey, _GRID, _GRID)[None]
+    frequencies, quality = _lowest_frequencies(grids), _quality(grids)
+    hashes = _packed(_turned(frequencies[0]))
+    if not parts:
+        return Fingerprint(hashes, int(quality[0]), np.zeros((_PARTS, 4), np.uint64), np.zeros(_PARTS, np.uint8))
+    return Fingerprint(hashes, int(quality[0]), _packed(frequencies[1:]), quality[1:])
+
+
+def _grids(grey: Float32) -> Float32:
+    """Return (6, 64, 64): the whole picture and its five parts."""
     double = averaged(grey, 2 * _GRID, 2 * _GRID)
-    whole = double.reshape(_GRID, 2, _GRID, 2).mean(axis=(1, 3))
+    rows = double[::2] + double[1::2]
+    whole = (rows[:, ::2] + rows[:, 1::2]) / 4
     inner = _without_margins(grey)
     inside = np.zeros_like(whole) if inner is None else averaged(inner, _GRID, _GRID)
-    grids = np.stack([whole, *_quarters(double), inside])
-    frequencies, quality = _lowest_frequencies(grids), _quality(grids)
-    return Fingerprint(_packed(_turned(frequencies[0])), int(quality[0]), _packed(frequencies[1:]), quality[1:])
+    return np.stack([whole, *_quarters(double), inside])
 
 
 def luma(pixels: Pixels) -> Float32:
@@ -125,7 +137,8 @@ def _turned(coefficients: Float32) -> Float32:
 
 def _packed(coefficients: Float32) -> Words:
     flat = coefficients.reshape(-1, BITS)
-    bits = flat > np.median(flat, axis=1, keepdims=True)
+    middle = np.partition(flat, (BITS // 2 - 1, BITS // 2), axis=1)[:, BITS // 2 - 1 : BITS // 2 + 1]
+    bits = flat > middle.mean(axis=1, keepdims=True)  # the median
     packed = np.ascontiguousarray(np.packbits(bits[:, _SPREAD], axis=1, bitorder="little"))
     return packed.view("<u8").astype(np.uint64)
 
