@@ -342,3 +342,9 @@ def test_an_interrupted_run_keeps_its_memory_and_page(tmp_path: Path, frames: Pa
     assert b"interrupted" in errors
     assert memory.exists()
     assert "empty → food" in page.read_text()
+
+
+def test_json_beside_a_file_goes_to_both(frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "lines.jsonl"
+    assert __main__.run(["monitor", str(frames), "--once", "--jsonl", str(out), "--json"]) == 0
+    assert capsys.readouterr().out == out.read_text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lookalike.printing import safe
+from lookalike.printing import json_option, safe
 
 
 @click.command()
@@ -18,7 +18,9 @@ from lookalike.printing import safe
 @click.option("--regions", metavar="CSV", type=click.Path(), help="Boxes: name,cx,cy,w,h,angle, in pixels of the view.")
 @click.option("--levels", metavar="A=0,B=1", help="What a level of 0 and of 1 is.  [default: two states, by name]")
 @click.option("--view", metavar="FILE", type=click.Path(), help="The reference view.  [default: the first frame]")
-@click.option("--jsonl", metavar="FILE", type=click.Path(), help="Append the lines to a file, not stdout.")
+@click.option(
+    "--jsonl", metavar="FILE", type=click.Path(), help="Append the lines to a file, not stdout (with --json: to both)."
+)
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a timeline, renewed every half minute.")
 @click.option("--pictures", metavar="DIR", type=click.Path(), help="Save each event's pictures, before and after.")
 @click.option("--memory", metavar="FILE", type=click.Path(), help="What is known, to go on from after a restart.")
@@ -33,6 +35,7 @@ from lookalike.printing import safe
 @click.option(
     "--encoder", metavar="NAME", default="efficientnet-lite0", show_default=True, help="What sees the states."
 )
+@json_option
 def monitor(
     source: str,
     states: str | None,
@@ -52,6 +55,7 @@ def monitor(
     no_adapt: bool,
     events_only: bool,
     encoder: str,
+    as_json: bool,
 ) -> None:
     """Watch a fixed camera: what state is a place in, how full, and when did that change.
 
@@ -63,7 +67,7 @@ def monitor(
         lookalike monitor frames/                                           no references: what changed?
         lookalike monitor camera:0 --states states/ --regions bowls.csv --memory bowls.memory --events-only
 
-    Prints one JSON object a line, for each region of each frame.
+    Prints one JSON object a line, for each region of each frame, with --json or without.
     """
     from lookalike.apps.monitor import Request, parse_levels
     from lookalike.apps.monitor import monitor as run
@@ -76,7 +80,10 @@ def monitor(
 
         def emit(line: Mapping[str, Any]) -> None:
             if line["event"] is not None or not events_only:
-                write(json.dumps(line, allow_nan=False))
+                text = json.dumps(line, allow_nan=False)
+                write(text)
+                if as_json and jsonl:
+                    click.echo(text)
 
         watched = run(source, request, emit, lambda text: click.echo(safe(text), err=True))
     passed = f", {watched.passed} passed over" if watched.passed else ""
