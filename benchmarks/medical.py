@@ -2,8 +2,8 @@
 
 *dicom_samples*: files that hold one picture in several encodings form a group; the least cosine within each, of the
 pictures as they are shown (with their window), and by how many levels the two that agree least differ. Three files hold
-other values than the rest of their group: 693_UNCI was compressed with loss before it was stored, ebcyn1 and ebcynp keep
-half of the colour.
+other values than the rest of their group: 693_UNCI was compressed with loss before it was stored, ebcyn1 and ebcynp
+keep half of the colour.
 
 *chest_xray*: pictures of children, normal or pneumonia. Each asks all pictures of other patients. Precision@5 is the
 share of the five nearest with its label, the mean over queries; AUROC is that of the share of pneumonia among the 15
