@@ -41,8 +41,8 @@ class Level:
 def tiles_of(pixels: NDArray[np.uint8]) -> Float32:
     """Return (64, bins) the share of each bin of lightness, colour and texture in 8 x 8 tiles of a picture.
 
-    Lightness is relative to the bright parts (the 95 % quantile), colour relative to the mean of those: so neither
-    exposure nor the colour of the lamp counts.
+    Lightness and colour are relative to the mean of the brightest fifth, so neither exposure nor the colour of the lamp
+    counts.
     """
     values = pixels.astype(np.float32) + 1
     light = luma(values).astype(np.float32)
