@@ -14,7 +14,7 @@ import PIL.ImageFilter
 import pytest
 
 from lookalike.errors import ConfigError, InputError, UnreadableImage
-from lookalike.fineness import fineness
+from lookalike.fineness import _spectrum, fineness
 from lookalike.images import read
 from lookalike.images.header import read_header
 from lookalike.keeping import RULES, Candidate, choose, look_at
@@ -202,7 +202,10 @@ def test_files_are_decoded_only_where_pixels_may_decide(
     assert all(one.detail is None for one in (*look_at([a, b]), *look_at([a, d], rule="largest")))
     assert all(one.detail is not None for one in look_at([a, c]))
     measured = look_at([a, d], protected=[d])
-    assert [one.detail is not None and one.blur is not None for one in measured] == [True, True]
+    assert [one.detail is not None for one in measured] == [True, True]
+    assert [one.blur is not None for one in measured] == [False, False]  # their sizes tell them apart
+    photo.save(tmp_path / "e.jpg", quality=90, progressive=True)
+    assert all(one.blur is not None for one in look_at([a, str(tmp_path / "e.jpg")]))
     assert [(one.path, one.protected, one.size_bytes) for one in measured] == [
         (a, False, os.path.getsize(a)),
         (d, True, os.path.getsize(d)),
@@ -260,6 +263,21 @@ def test_the_spectrum_of_noise_that_was_cut_at_half_the_finest_frequency_ends_th
         assert fineness(read(pixels)) == pytest.approx(end, abs=0.09)
     whole = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
     assert fineness(read(whole)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (47, 300), (200, 131)])
+def test_the_spectrum_is_that_of_the_whole_transform_ring_by_ring(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    side = min(*shape, 128)
+    means = []
+    for top in sorted({round(k * (shape[0] - side) / 2) for k in range(3)}):
+        for left in sorted({round(k * (shape[1] - side) / 2) for k in range(3)}):
+            luma = pixels[top : top + side, left : left + side] @ np.array([0.299, 0.587, 0.114])
+            power = np.abs(np.fft.fft2((luma - luma.mean()) * np.outer(np.hanning(side), np.hanning(side)))) ** 2
+            distance = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None, :]) / 0.5
+            rings = (distance * 25).astype(int)
+            means.append([power[rings == k].mean() for k in range(25)])
+    assert _spectrum(pixels) == pytest.approx(np.mean(means, axis=0), rel=1e-4)
 
 
 def test_a_flat_or_tiny_picture_has_all_its_detail() -> None:

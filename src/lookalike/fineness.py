@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ _BINS = 25
 _COARSE = slice(2, 8)  # 5 to 16 % of the finest frequency: what every picture of this content has
 _LEAST = 0.1
 _FEWEST_PIXELS = 32
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def fineness(image: Image) -> float:
@@ -39,20 +41,25 @@ def _spectrum(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     height, width = pixels.shape[:2]
     side = min(height, width, WINDOW)
     tops, lefts = ({round(k * (length - side) / 2) for k in range(3)} for length in (height, width))
-    windows = [pixels[top : top + side, left : left + side] for top in sorted(tops) for left in sorted(lefts)]
-    means: NDArray[np.float64] = np.mean([_of_window(window @ _LUMA) for window in windows], axis=0)
+    windows = np.stack([pixels[top : top + side, left : left + side] for top in sorted(tops) for left in sorted(lefts)])
+    luma = windows.astype(np.float32) @ _LUMA
+    luma -= luma.mean(axis=(1, 2), keepdims=True)
+    taper, rings, weights = _plan(side)
+    power = (np.abs(np.fft.rfft2(luma * taper)) ** 2).mean(axis=0).ravel()
+    sums, counts = (np.bincount(rings, values, _BINS + 1) for values in (power * weights, weights))
+    means: NDArray[np.float64] = (sums / np.maximum(counts, 1))[:_BINS]
     return means
 
 
-def _of_window(luma: NDArray[np.float64]) -> NDArray[np.float64]:
-    side = len(luma)
-    taper = np.outer(np.hanning(side), np.hanning(side))
-    power = np.abs(np.fft.fft2((luma - luma.mean()) * taper)) ** 2
-    distance = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side)[None, :]) / 0.5
-    rings = np.minimum((distance * _BINS).astype(np.intp), _BINS).ravel()
-    sums = np.bincount(rings, power.ravel(), _BINS + 1) / np.maximum(np.bincount(rings, minlength=_BINS + 1), 1)
-    means: NDArray[np.float64] = sums[:_BINS]
-    return means
+@functools.lru_cache(8)
+def _plan(side: int) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the taper of a window, and of each value of its rfft2 the ring, and how often the whole fft2 has it."""
+    taper = np.outer(np.hanning(side), np.hanning(side)).astype(np.float32)
+    across = np.arange(side // 2 + 1)
+    distance = np.hypot(np.fft.fftfreq(side)[:, None], across / side) / 0.5
+    rings = np.minimum((distance * _BINS).astype(np.intp), _BINS)
+    weights = np.where((across == 0) | (2 * across == side), 1.0, 2.0)
+    return taper, rings.ravel(), np.broadcast_to(weights, rings.shape).ravel()
 
 
 _FREQUENCIES = (np.arange(_BINS) + 0.5) / _BINS

@@ -114,15 +114,15 @@ def look_at(
     """Return the candidates of one group, in the order given; raise UnreadableImage for a file that cannot be read.
 
     ``protected`` are those of the paths that must stay. Pixels are decoded only for ``best``, and only where the
-    files differ: exact copies are told by their headers. With a ``memory``, and the sha256 of each path in
-    ``contents``, no content is decoded twice.
+    files differ: exact copies are told by their headers; blur and noise are measured only where these may decide. With
+    a ``memory``, and the sha256 of each path in ``contents``, no content is measured twice.
     """
     check_rule(rule)
     safe = set(protected)
     found = tuple(_header(path, path in safe) for path in paths)
     if rule == "best" and _pixels_may_decide(found):
-        known = contents or {}
-        return tuple(_measured(candidate, known.get(candidate.path), memory) for candidate in found)
+        known, whole = contents or {}, _sharpness_may_decide(found)
+        return tuple(_measured(one, known.get(one.path), memory, with_sharpness=whole) for one in found)
     return found
 
 
@@ -297,14 +297,23 @@ def _pixels_may_decide(candidates: Sequence[Candidate]) -> bool:
     return len({(c.format, c.pixels, c.size_bytes, c.jpeg_quality, c.taken) for c in candidates}) > 1
 
 
-def _measured(candidate: Candidate, sha256: str | None, memory: Memory | None) -> Candidate:
+def _sharpness_may_decide(candidates: Sequence[Candidate]) -> bool:
+    """Tell whether two of them, or of some of them, are alike in all that is asked before."""
+    all_jpeg = all(c.lossless or c.jpeg_quality is not None for c in candidates)
+    alike = {(c.pixels, _format_rank(c), c.jpeg_quality if all_jpeg else None) for c in candidates}
+    return len(alike) < len(candidates)
+
+
+def _measured(candidate: Candidate, sha256: str | None, memory: Memory | None, *, with_sharpness: bool) -> Candidate:
     kept = None if memory is None or sha256 is None else memory.note(sha256, _NOTE)
-    if kept is not None:
-        detail, blur, noise = json.loads(kept)
+    detail, blur, noise = (None, None, None) if kept is None else json.loads(kept)
+    if detail is not None and (blur is not None or not with_sharpness):
         return replace(candidate, detail=detail, blur=blur, noise=noise)
     image = read_bytes(read_file(candidate.path).data, candidate.path)
-    quality = measure(image)
-    detail, blur, noise = float(fineness(image)), float(quality.blur), float(quality.noise)
+    detail = float(fineness(image))
+    if with_sharpness:
+        quality = measure(image)
+        blur, noise = float(quality.blur), float(quality.noise)
     if memory is not None and sha256 is not None:
         memory.put_note(sha256, _NOTE, json.dumps([detail, blur, noise]))
     return replace(candidate, detail=detail, blur=blur, noise=noise)
