@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from lookalike import installed, registry
+from lookalike.apps import train as app
 from lookalike.apps import train_loss
 from lookalike.apps.train import Request, train
 from lookalike.encoders.head import unpacked
@@ -256,23 +258,31 @@ def test_a_network_learns_whole_and_goes_on_where_it_was_cut_off(
     registry._installed.cache_clear()
     exported(tmp_path, "small")
     source = str(pictures(tmp_path / "p"))
-    given: dict[str, Any] = {"labelled": source, "encoder": "small", "learner": "supcon", "mode": "finetune"}
-    short = train(Request("short", **given, epochs=2, rate=1e-3, keep_anyway=True))
-    longer = train(Request("longer", **given, epochs=4, rate=1e-3, keep_anyway=True))
-    assert longer.history[:3] == short.history  # those two epochs were not learned again, and are the same
-    assert [one["epoch"] for one in longer.history] == [0, 1, 2, 3, 4]
-    assert longer.history[-1]["loss"] < longer.history[1]["loss"]
-    card = installed.card("longer")
+    asked = Request("mine", source, encoder="small", learner="supcon", mode="finetune", epochs=2, rate=1e-3)
+    seen: list[Any] = []
+    tuned = app.tuned
+    monkeypatch.setattr(app, "tuned", lambda tuning: seen.append((tuning, tuned(tuning))) or seen[-1][1])
+    monkeypatch.setattr(app, "forget_checkpoints", lambda _: None)
+    short = train(replace(asked, keep_anyway=True))
+    _, longer = tuned(replace(seen[0][0], epochs=4))
+    assert longer[:3] == short.history  # those two epochs were not learned again, and are the same
+    assert [one["epoch"] for one in longer] == [0, 1, 2, 3, 4]
+    assert longer[-1]["loss"] < longer[1]["loss"]
+    card = installed.card("mine")
     assert (card.runtime, card.made, card.base) == ("onnx", "train", None)
-    assert sorted(path.name for path in (tmp_path / "encoders" / "longer").iterdir())[-3:] == [
-        "model.onnx", "report.html", "report.json",
-    ]  # fmt: skip
+
+
+def test_checkpoints_go_when_the_encoder_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKALIKE_ENCODERS", str(tmp_path / "encoders"))
+    monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
+    registry._installed.cache_clear()
+    source = str(pictures(tmp_path / "p"))
+    train(Request("mine", source, encoder="color-histogram", learner="supcon", epochs=1, keep_anyway=True))
+    assert not list((tmp_path / "cache").rglob("*.pt"))
 
 
 def test_an_encoder_whose_network_is_not_known_cannot_learn_whole(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"the network of color-histogram cannot learn whole: that takes eff"
-    ):
+    with pytest.raises(ConfigError, match=r"the network of color-histogram cannot learn whole: that takes eff"):
         train(Request("mine", str(tmp_path), encoder="color-histogram", learner="supcon", mode="finetune"))
     with pytest.raises(ConfigError, match="a network learns by a loss"):
         Request("mine", str(tmp_path), mode="finetune")

@@ -14,7 +14,7 @@ import numpy as np
 from lookalike import installed, registry
 from lookalike.apps.calibrate import write
 from lookalike.apps.train_card import CALIBRATION, CARD, PAGE, REPORT, card_text
-from lookalike.apps.train_loss import Head, check_extra, checkpoints, learn_heads, tuned
+from lookalike.apps.train_loss import Head, check_extra, checkpoints, forget_checkpoints, learn_heads, tuned
 from lookalike.apps.training_pictures import Asked, Looked, asked_of, look
 from lookalike.benchmarking import (
     Configuration,
@@ -281,7 +281,7 @@ def _fine_tuned(run: _Run) -> _Learned:
             request.learner,
             known,
             stopping,
-            str(checkpoints()),
+            str(checkpoints(request.name)),
             random,
             NETWORK_EPOCHS if request.epochs is None else request.epochs,
             rate=NETWORK_RATE if request.rate is None else request.rate,
@@ -330,7 +330,7 @@ def _by_numpy(known: Examples, seed: int) -> tuple[Head, str]:
 def _by_loss(request: Request) -> LossRequest:
     return LossRequest(
         loss=request.learner,
-        checkpoints=str(checkpoints()),
+        checkpoints=str(checkpoints(request.name)),
         head=request.head,
         epochs=HEAD_EPOCHS if request.epochs is None else request.epochs,
         rate=HEAD_RATE if request.rate is None else request.rate,
@@ -400,6 +400,7 @@ def _judged(run: _Run, learned: Sequence[_Learned]) -> Trained:
     with TemporaryDirectory(prefix="lookalike-train-") as temporary:
         files = _files(Path(temporary), run, trained, measured, calibration, first.after.space)
         installed.install(first.card, {first.card.model: first.data, **files})
+    forget_checkpoints(request.name)
     return replace(trained, entry=entry(request.name))
 
 

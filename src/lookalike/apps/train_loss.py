@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,9 +54,14 @@ class Head:
         return self.linear.apply(vectors) if self.bent is None else unit(applied(vectors, self.numbers))
 
 
-def checkpoints() -> Path:
-    """Return the folder where trainings that were cut off go on from."""
-    return cache_folder() / "train" / "checkpoints"
+def checkpoints(name: str) -> Path:
+    """Return the folder from which the training of an encoder goes on where it was cut off, or kept without a gain."""
+    return cache_folder() / "train" / "checkpoints" / name
+
+
+def forget_checkpoints(name: str) -> None:
+    """Remove that folder: the encoder is installed."""
+    shutil.rmtree(checkpoints(name), ignore_errors=True)
 
 
 def check_extra(*more: str) -> None:
