@@ -38,6 +38,8 @@ class Folder:
     bytes_of: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
+    read: list[str] = field(default_factory=list)
+    reduced: bool = False
 
     def add(self, name: str, pixels: Pixels, same_bytes_as: str | None = None) -> None:
         self.pixels[name] = np.ascontiguousarray(pixels)
@@ -53,7 +55,12 @@ class Folder:
             self.asked.append(names[row])
             return hashlib.sha256(self._read(names[row]).tobytes()).hexdigest()
 
-        source = Source(lambda row: self._read(names[row]), content)
+        def decoded(row: int) -> Pixels:
+            self.read.append(names[row])
+            pixels = self._read(names[row])
+            return pixels[: len(pixels) // 2 * 2 : 2, ::2] if self.reduced else pixels
+
+        source = Source(decoded, content)
         # A rough embedding, in which all are candidates of one another.
         vectors = np.ones((len(names), 2), np.float32) / np.sqrt(np.float32(2))
         return find_links(pictures, source, vectors, level=level, **more)
@@ -115,9 +122,20 @@ def test_the_change_is_told_in_words(folder: Folder) -> None:
 
 
 def test_only_pictures_of_one_size_and_near_hash_are_decoded_whole(folder: Folder) -> None:
+    folder.reduced = True
     folder.search()
     assert set(folder.asked) <= {"coffee", "coffee as PNG", "chelsea", "chelsea flipped"}
     assert {"coffee", "coffee as PNG"} <= set(folder.asked)
+
+
+def test_small_pictures_are_decoded_once(folder: Folder) -> None:
+    before = folder.search().links
+    assert not folder.asked
+    assert len(folder.read) == len(set(folder.read)) >= 5
+    folder.reduced = True
+    assert [(li.a, li.b) for li in folder.search(Level.EXACT).links] == [
+        (li.a, li.b) for li in before if li.kind in {Kind.EXACT, Kind.PIXELS}
+    ]
 
 
 @pytest.mark.parametrize("seed", range(4))

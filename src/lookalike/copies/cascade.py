@@ -170,9 +170,10 @@ class _Run:
         self._tested: dict[str, int] = defaultdict(int)
         self._single: list[int] = []
         self._contents = _Cache(lambda row: source.content(self._given[row]), lambda _: 64)
-        self._small = _Cache(lambda row: small_luma(source.pixels(self._given[row])), lambda small: small.nbytes)
+        self._decoded = _Cache(lambda row: source.pixels(self._given[row]), lambda pixels: pixels.nbytes)
+        self._small = _Cache(lambda row: small_luma(self._decoded.get(row)), lambda small: small.nbytes)
         self._prepared = _Cache(
-            lambda row: local_features.prepared(source.pixels(self._given[row])), lambda ready: ready.grey.nbytes
+            lambda row: local_features.prepared(self._decoded.get(row)), lambda ready: ready.grey.nbytes
         )
         self._corners: _Cache[Corners] = _Cache(
             lambda row: local_features.corners(self._prepared.get(row)), lambda corners: corners.nbytes
@@ -331,8 +332,13 @@ class _Run:
         return True
 
     def _have_same_pixels(self, a: int, b: int) -> bool | None:
-        first, second = (self._read(self._contents, row) for row in (a, b))
-        return None if first is None or second is None else first == second
+        first, second = (self._read(self._decoded, row) for row in (a, b))
+        if first is None or second is None:
+            return None
+        if all(pixels.shape[1::-1] == self._pictures[row].size for row, pixels in ((a, first), (b, second))):
+            return bool(np.array_equal(first, second))  # small pictures are not reduced when they are decoded
+        contents = [self._read(self._contents, row) for row in (a, b)]
+        return None if None in contents else contents[0] == contents[1]
 
     def _near(self, a: int, b: int, turn: int, bits: int) -> None:
         self._tested["near"] += 1
