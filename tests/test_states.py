@@ -13,6 +13,7 @@ from lookalike import registry
 from lookalike.edits import Edit
 from lookalike.errors import ConfigError, InputError
 from lookalike.images.reencode import resized
+from lookalike.registration import View
 from lookalike.states.discriminant import KEPT, Discriminant
 from lookalike.states.evidence import BASE, Look, Noise, differences, small
 from lookalike.states.level import Scale, tiles_of
@@ -406,3 +407,12 @@ def test_a_timeline_does_not_grow_without_bound() -> None:
     (track,) = timeline.tracks.values()
     assert len(track.runs) == 1
     assert 500 < len(track.levels) <= 2001
+
+
+def test_a_nudge_of_the_camera_is_followed_to_half_a_pixel() -> None:
+    pixels = skimage.data.astronaut()
+    view = View(image(pixels[20:420, 20:420]))
+    placed = view.follow(image(pixels[26:426, 11:411]))
+    assert placed.matrix is not None
+    assert [row[2] for row in placed.matrix] == pytest.approx([9, -6], abs=0.5)
+    assert not view.follow(image(resized(skimage.data.coffee(), 400, 400)), placed).found
