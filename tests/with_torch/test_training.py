@@ -26,9 +26,11 @@ from lookalike.learning.examples import Examples
 from lookalike.learning.linear import unit
 from lookalike.learning.splitting import turns
 from lookalike.training import head as training
+from lookalike.training import network
 from lookalike.training.losses import OF_CLASSES, loss_of
 from lookalike.training.request import LOSSES
 from lookalike.training.request import Request as LossRequest
+from lookalike.training.tuning import Tuning
 
 LABELS = torch.tensor([0, 0, 1, 1, 2])
 
@@ -286,3 +288,22 @@ def test_an_encoder_whose_network_is_not_known_cannot_learn_whole(tmp_path: Path
         train(Request("mine", str(tmp_path), encoder="color-histogram", learner="supcon", mode="finetune"))
     with pytest.raises(ConfigError, match="a network learns by a loss"):
         Request("mine", str(tmp_path), mode="finetune")
+
+
+def test_a_network_sees_queries_beside_their_gallery(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "p")
+    rows = tuple(
+        (str(source / f"l{label:02}" / f"{number}.png"), label, "query" if number else "gallery")
+        for label, number in itertools.product(range(8), range(4))
+    )
+    recipe = "size = 32\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n"
+    asked = Tuning("timm:test_resnet", recipe, "triplet", rows, rows[:8], str(tmp_path / "kept"), True, 1, 16)
+    learning = network._Tuning(asked, network._backbone(asked), "cpu")
+    for batch_ in learning._batches(np.random.default_rng(0)):
+        assert len(batch_) == 16
+        of = [(rows[row][1], rows[row][2]) for row in batch_]
+        for label in {label for label, _ in of}:
+            assert of.count((label, "gallery")) == 1
+            assert of.count((label, "query")) == 3
+    _, history = learning.run()
+    assert history[1]["loss"] is not None

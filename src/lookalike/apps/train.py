@@ -271,7 +271,7 @@ def _fine_tuned(run: _Run) -> _Learned:
     assert isinstance(base, OnnxEncoder)
     labels = numbered([one.label for one in run.looked.pictures]).tolist()
     known, stopping = (
-        tuple((run.looked.pictures[row].path, labels[row]) for row in rows)
+        tuple((run.looked.pictures[row].path, labels[row], run.looked.pictures[row].role or "") for row in rows)
         for rows in (sides.train.tolist(), sides.validation.tolist())
     )
     data, history = tuned(

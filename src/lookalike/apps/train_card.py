@@ -24,20 +24,18 @@ def card_text(trained: Trained, base: Entry, versions: Mapping[str, str]) -> str
     notes = "".join(f"- {display_path(line)}\n" for line in (*trained.notes, *trained.advice))
     return f"""# {trained.request.name}
 
-Learned by `lookalike train` on the frozen encoder {trained.request.encoder}: {trained.learned}.
+Learned by `lookalike train` on the {_state(trained)} encoder {trained.request.encoder}: {trained.learned}.
 
 ## Data
 
 {of.pictures} pictures of {of.labels} labels, from {display_path(trained.source)}. The {of.units} classes or groups
-(near duplicates belong to one) were never torn apart: their thirds took turns to judge what was learned from the other
-two. This encoder is that of the first turn: {split["train"] + split["validation"]} pictures were learned from or helped
-to choose, {split["test"]} judged. Seed {trained.request.seed}.
+(near duplicates belong to one) were never torn apart. {split["train"] + split["validation"]} pictures were learned from
+or helped to choose, {split["test"]} judged. Seed {trained.request.seed}.
 
 {notes}
 ## Figures
 
-Of three encoders that were learned so, this one the first, each on the third that it never saw; differences with their
-95 % interval, classes (groups) and then queries drawn anew. `report.html` shows this one alone.
+{_judged_how(trained)} Differences with their 95 % interval, classes (groups) and then queries drawn anew.
 
 | figure | before | after | difference | interval |
 |---|---|---|---|---|
@@ -53,6 +51,19 @@ pictures that it was learned from may set terms of their own.
 
 Made with {", ".join(f"{name} {version}" for name, version in versions.items())}.
 """
+
+
+def _state(trained: Trained) -> str:
+    return "frozen" if trained.request.mode == "head" else "whole"
+
+
+def _judged_how(trained: Trained) -> str:
+    if trained.request.mode != "head":
+        return "On the third of the classes or groups that nothing was learned from."
+    return (
+        "Of three encoders that were learned so, this one the first, each on the third of the classes or groups "
+        "that it never saw; `report.html` shows this one alone."
+    )
 
 
 def _verdict(gained: bool) -> str:

@@ -23,6 +23,7 @@ from pytorch_metric_learning.utils import common_functions
 from lookalike.calibration.pairs import numbered
 from lookalike.encoders.efficientnet_lite import LITE0, LITE1, LITE2
 from lookalike.errors import ConfigError
+from lookalike.evaluation.truth import NONE
 from lookalike.exporting import convert
 from lookalike.images import read
 from lookalike.learning.examples import Examples
@@ -31,7 +32,7 @@ from lookalike.pipeline import in_parallel
 from lookalike.preprocess import prepare
 from lookalike.recipe import Recipe
 from lookalike.training.head import device_of
-from lookalike.training.losses import loss_of, miner_of
+from lookalike.training.losses import OF_CLASSES, loss_of, miner_of
 from lookalike.training.tuning import Tuning
 from lookalike.types import Float32
 
@@ -84,9 +85,10 @@ class _Tuning:
     def __init__(self, asked: Tuning, network: Any, device: str) -> None:
         self._asked, self._network, self._device = asked, network, device
         self._recipe = Recipe.from_toml(asked.recipe)
-        self._paths = [path for path, _ in asked.train]
-        self._labels = torch.from_numpy(numbered([label for _, label in asked.train]))
-        self._held = [path for path, _ in asked.held], numbered([label for _, label in asked.held])
+        self._paths = [path for path, _, _ in asked.train]
+        self._labels = torch.from_numpy(numbered([label for _, label, _ in asked.train]))
+        self._roles = np.array([role for _, _, role in asked.train])
+        self._crossing = asked.loss not in OF_CLASSES and set(self._roles.tolist()) == {"query", "gallery"}
         network.eval()
         width = convert.forward(network.cpu(), torch.zeros(1, 3, self._recipe.size, self._recipe.size)).shape[1]
         network.to(device)
@@ -121,7 +123,7 @@ class _Tuning:
         common_functions.NUMPY_RANDOM = np.random.RandomState(seed)
         rng = np.random.default_rng(seed)
         values = []
-        for rows in self._batches():
+        for rows in self._batches(rng):
             pixels = torch.from_numpy(_pixels([self._paths[row] for row in rows], self._recipe))
             pixels = torch.stack([_varied(one, rng) for one in pixels]).to(self._device)
             labels = self._labels[torch.tensor(rows)].to(self._device)
@@ -129,8 +131,7 @@ class _Tuning:
             with torch.autocast(self._device, torch.bfloat16, enabled=self._device == "cuda"):
                 vectors = self._network(pixels)
             vectors = vectors.float()
-            mined = self._miner(vectors, labels) if self._miner is not None else None
-            loss = self._loss(vectors, labels, mined)
+            loss = self._loss_of(vectors, labels, self._roles[rows])
             if not bool(torch.isfinite(loss)):
                 raise ConfigError(
                     f"the {self._asked.loss} loss is {loss.item()} in epoch {epoch}: learning went astray; take a "
@@ -142,7 +143,31 @@ class _Tuning:
             values.append(loss.item())
         return float(np.mean(values))
 
-    def _batches(self) -> Iterator[list[int]]:
+    def _loss_of(self, vectors: torch.Tensor, labels: torch.Tensor, roles: Any) -> Any:
+        if not self._crossing:
+            mined = self._miner(vectors, labels) if self._miner is not None else None
+            return self._loss(vectors, labels, mined)
+        asks = torch.from_numpy(roles == "query").to(self._device)
+        sides = vectors[asks], labels[asks], vectors[~asks], labels[~asks]
+        mined = self._miner(*sides) if self._miner is not None else None
+        return self._loss(*sides[:2], mined, ref_emb=sides[2], ref_labels=sides[3])
+
+    def _crossing_batches(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        """Yield batches in which each label has a picture of the gallery, and queries."""
+        labels = self._labels.numpy()
+        sides = [np.flatnonzero(self._roles == role) for role in ("gallery", "query")]
+        both = [label for label in np.unique(labels) if all((labels[rows] == label).any() for rows in sides)]
+        for _ in range(max(1, len(labels) // self._asked.batch)):
+            rows: list[int] = []
+            for label in rng.permutation(both)[: self._asked.batch // _EACH]:
+                gallery, queries = (rows_[labels[rows_] == label] for rows_ in sides)
+                rows += [int(rng.choice(gallery)), *rng.choice(queries, _EACH - 1).tolist()]
+            yield rows
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        if self._crossing:
+            yield from self._crossing_batches(rng)
+            return
         count, classes = len(self._labels), int(self._labels.max()) + 1
         size = min(self._asked.batch // _EACH, classes) * _EACH
         rows = list(MPerClassSampler(self._labels, m=_EACH, batch_size=size, length_before_new_iter=max(count, size)))
@@ -150,13 +175,14 @@ class _Tuning:
             yield [int(row) for row in rows[start : start + size]]
 
     def _validated(self) -> float:
-        paths, labels = self._held
         vectors = []
-        for path in paths:
+        for path, _, _ in self._asked.held:
             pixels = torch.from_numpy(_pixels([path], self._recipe)).to(self._device)
             with torch.no_grad():
                 vectors.append(self._network(pixels).float().cpu().numpy())
-        values = Examples.of(unit(np.concatenate(vectors).astype(np.float32)), labels).precision()
+        labels, roles = numbered([one[1] for one in self._asked.held]), np.array([one[2] for one in self._asked.held])
+        found, groups = unit(np.concatenate(vectors).astype(np.float32)), np.full(len(labels), NONE, np.int64)
+        values = Examples(found, labels, labels, groups, roles != "gallery", roles != "query").precision()
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else 0.0
 

@@ -14,15 +14,15 @@ from lookalike.training.request import DEVICES, LOSSES
 class Tuning:
     """A network that learns whole. ``source`` is "timm:NAME" or "lite:efficientnet-lite0"; ``recipe`` is TOML.
 
-    ``train`` and ``held`` are (path, label) of what is learned from, and of what says when to stop. ``batch`` pictures
-    a step, four of a label; ``rate`` is AdamW's.
+    ``train`` and ``held`` are (path, label, role) of what is learned from, and of what says when to stop; a role is
+    "query", "gallery" or empty. ``batch`` pictures a step, four of a label; ``rate`` is AdamW's.
     """
 
     source: str
     recipe: str
     loss: str
-    train: tuple[tuple[str, int], ...]
-    held: tuple[tuple[str, int], ...]
+    train: tuple[tuple[str, int, str], ...]
+    held: tuple[tuple[str, int, str], ...]
     checkpoints: str
     random: bool = False
     epochs: int = 5
@@ -45,5 +45,5 @@ class Tuning:
     @classmethod
     def from_values(cls, values: dict[str, object]) -> Tuning:
         """Return the request of :meth:`to_json`, whose JSON was read."""
-        pairs = {name: tuple((path, label) for path, label in values[name]) for name in ("train", "held")}  # type: ignore[attr-defined]
+        pairs = {name: tuple(tuple(one) for one in values[name]) for name in ("train", "held")}  # type: ignore[attr-defined]
         return cls(**{**values, **pairs})  # type: ignore[arg-type]
