@@ -43,6 +43,7 @@ from lookalike.copies.cascade import DECODED_SIDE, Found, Source, find_links
 from lookalike.copies.hashing import Words, fingerprint, pairs_across, pairs_within
 from lookalike.copies.links import Kind, Level, Picture
 from lookalike.images import read
+from lookalike.scanning import HASHED_SIDE
 from lookalike.types import Float32
 
 _PHOTOS, _QUICK = 60, 6
@@ -69,15 +70,15 @@ Finder = Callable[[Sequence[Path], "Clock"], set[frozenset[int]]]
 
 @dataclass
 class Clock:
-    """How many seconds each stage took."""
+    """How many seconds of CPU each stage took."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = time.process_time()
         yield
-        self.seconds[name] += time.perf_counter() - start
+        self.seconds[name] += time.process_time() - start
 
 
 def main() -> None:
@@ -153,7 +154,8 @@ def _chosen(photos: int, *, tuning: bool) -> tuple[list[Path], list[Path], list[
 def search(files: Sequence[Path], clock: Clock, level: Level = Level.EDITED) -> Found:
     """Return what the cascade finds among files, in one thread."""
     encoder = registry.encoder(registry.DEFAULT_ENCODER)
-    side = DECODED_SIDE if level is Level.EDITED else 128
+    parts = level is Level.EDITED
+    side = DECODED_SIDE if parts else HASHED_SIDE
     pictures, vectors = [], []
     for path in files:
         with clock.stage("read and decode"):
@@ -161,8 +163,8 @@ def search(files: Sequence[Path], clock: Clock, level: Level = Level.EDITED) -> 
             image = read(data, at_least=side)
             sha256 = hashlib.sha256(data).hexdigest()
         with clock.stage("hash"):
-            pictures.append(Picture(sha256, image.size, fingerprint(image.pixels)))
-        if level is Level.EDITED:
+            pictures.append(Picture(sha256, image.size, fingerprint(image.pixels, parts=parts)))
+        if parts:
             with clock.stage("embed"):
                 vectors.append(encoder.encode([image]).vectors)
     source = Source(
