@@ -19,7 +19,7 @@ EXACT_UP_TO = 20_000
 
 _BLOCK = 512
 _LISTED = 64
-_FIRST = 2
+_FIRST = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class Nearest:
         return order
 
     def windows(self) -> Iterator[slice]:
-        """Yield which places of the lists to look at one after another: 2, then as many as before each time."""
+        """Yield which places of the lists to look at one after another: 4, then as many as before each time."""
         begin, end = 0, _FIRST
         while begin < self.rows.shape[1]:
             yield slice(begin, end)
