@@ -421,6 +421,17 @@ def test_sets_that_cannot_be_compared_are_refused(cli: Cli, folder: Path, tmp_pa
 # Bad input
 
 
+def test_without_the_extra_the_command_is_told_before_any_work(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.copies.local_features.find_spec", lambda name: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("lookalike.scanning.read_bytes", None)
+        told = cli("dedupe", folder)
+    assert (told.code, "pip install 'lookalike[dedupe]'" in told.err) == (2, True)
+    assert len(cli("dedupe", folder, "--level", "near", "--json").json["drop"]) == 3
+
+
 def test_what_is_wrong_is_told_with_the_way_out(cli: Cli, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     wrong = {

@@ -78,7 +78,7 @@ def cli() -> None:
         lookalike compare a.jpg b.jpg
 
     Results go to stdout, progress and warnings to stderr. Exit codes: 0 fine, 1 unexpected, 2 wrong input or option,
-    3 gallery unusable, 130 interrupted.
+    3 gallery unusable, 11 a check found what it looks for, 130 interrupted.
     """
 
 

@@ -18,7 +18,7 @@ from typing import TextIO
 from lookalike import acting, keeping, registry
 from lookalike.acting import Drop, Plan
 from lookalike.choosing import chosen
-from lookalike.copies import VERSION
+from lookalike.copies import VERSION, local_features
 from lookalike.copies.cascade import DECODED_SIDE, DEFAULTS, Found, Source, Thresholds, Verdicts, find_links
 from lookalike.copies.links import Level
 from lookalike.copies.precision import recalibrated
@@ -113,6 +113,8 @@ def _scanned(
     folders: Sequence[str], request: Request, seen: SeenStore | None, progress: Progress, *, every_name: bool = False
 ) -> Scan:
     """Return the pictures of folders; raise InputError where there is none."""
+    if request.level is Level.EDITED:
+        local_features.require()
     encoder = registry.encoder(request.encoder) if request.level is Level.EDITED else None
     looked = scan(folders, encoder, seen, progress, every_name=every_name)
     if not looked.files:

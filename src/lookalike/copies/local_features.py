@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -166,6 +167,12 @@ class Geometry:
         stretched = self.stretch > _STRETCHED
         astray = max(self.overlap_a, self.overlap_b) < _SHARED
         return self.agreement - _DISCOUNT_FEW * few - _DISCOUNT * (stretched + astray)
+
+
+def require() -> None:
+    """Raise MissingDependency unless OpenCV is installed: before hours of other work, not after."""
+    if find_spec("cv2") is None:
+        raise MissingDependency("the search for edited copies", "dedupe")
 
 
 def _opencv() -> Any:
