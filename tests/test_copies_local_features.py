@@ -6,6 +6,7 @@ import builtins
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -259,3 +260,17 @@ def test_displacement_is_told_in_pixels_and_never_high() -> None:
     assert told[0] == 0
     assert told[1:3] == pytest.approx([0.125, 0.25], rel=0.4)
     assert 0.25 <= told[3] <= 0.5
+
+
+def test_opencv_has_its_threads_again_afterwards() -> None:
+    before = cv2.getNumThreads()
+    seen = []
+
+    def fail() -> None:
+        with local_features.one_thread():
+            seen.append(cv2.getNumThreads())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (seen, cv2.getNumThreads()) == ([1], before)

@@ -140,7 +140,8 @@ def find_links(
     run.same_bytes()
     run.same_pixels_and_near(near=level is not Level.EXACT)
     if level is Level.EDITED and vectors is not None:
-        run.edited(vectors)
+        with local_features.one_thread():
+            run.edited(vectors)
     run.as_people_said()
     return run.found()
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeAlias
@@ -173,6 +174,18 @@ def require() -> None:
     """Raise MissingDependency unless OpenCV is installed: before hours of other work, not after."""
     if find_spec("cv2") is None:
         raise MissingDependency("the search for edited copies", "dedupe")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let OpenCV work in this thread alone meanwhile: on pictures so small its threads cost more than they win."""
+    cv2 = _opencv()
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _opencv() -> Any:
