@@ -97,3 +97,18 @@ def test_a_precision_that_cannot_be_had_is_refused(tiles: list[Pixels], wanted: 
 def test_too_few_pictures_are_refused_with_the_way_out(tiles: list[Pixels]) -> None:
     with pytest.raises(InputError, match=r"too few pictures to set a threshold for a precision of 0\.99: 6 copies"):
         asked(tiles[:6], 0.99)
+
+
+def test_copies_of_one_copy_are_of_one_family() -> None:
+    links = [Link(0, 1, Kind.NEAR), Link(1, 2, Kind.EDITED), Link(4, 5, Kind.EXACT)]
+    found = precision._families(6, links)
+    assert found[0] == found[1] == found[2] != found[3]
+    assert found[4] == found[5]
+    assert len(set(found)) == 3
+
+
+def test_what_the_pictures_do_not_allow_is_refused(tiles: list[Pixels], monkeypatch: pytest.MonkeyPatch) -> None:
+    alike = np.full(50, 0.99, np.float32)
+    monkeypatch.setattr(precision, "_scores", lambda *_: (alike, alike))
+    with pytest.raises(InputError, match=r"0\.999 is not to be had on these pictures: .* 0\.[45]\d* is expected"):
+        asked(tiles, 0.999)

@@ -367,8 +367,13 @@ def test_the_page_needs_nothing_else_and_trusts_no_name(cli: Cli, folder: Path, 
 
 def test_nothing_found_is_said(cli: Cli, folder: Path) -> None:
     shutil.rmtree(folder / "more")
-    told = cli("dedupe", folder)
+    told = cli("dedupe", folder, "--level", "near")
     assert told.out == "4 pictures, 0 groups of copies; 0 may go, 0.0 MB\n"
+
+
+def test_the_threshold_is_printed_with_its_error(cli: Cli, folder: Path) -> None:
+    assert "edited copies from a score of 0.75 on: no wrong pair among" in cli("dedupe", folder).out
+    assert "edited copies from" not in cli("dedupe", folder, "--level", "near").out
 
 
 # Leaks

@@ -12,6 +12,7 @@ from lookalike.apps.decide import DecidedHits
 from lookalike.benchmarking import Configuration
 from lookalike.calibration import Calibration, Fit
 from lookalike.calibration.rates import Rate
+from lookalike.copies.links import Level
 from lookalike.duplicates import Duplicates
 from lookalike.policies.calibrated import DEFAULT_FALSE_ALARM_RATE, percent
 from lookalike.report import Said
@@ -237,6 +238,11 @@ def copies(found: Duplicates) -> list[str]:
             f"edited copies from a score of {made.thresholds.edited_score:g} on: expected precision "
             f"{made.expected_precision:.4f}, finding {made.recall:.1%} of the copies that were tried "
             f"({made.copies} copies, {made.impostors} pairs of different pictures)"
+        )
+    elif found.level is Level.EDITED:
+        lines.append(
+            f"edited copies from a score of {found.thresholds.edited_score:g} on: no wrong pair among 97,561 on photos "
+            "(docs/duplicates.md); --precision sets it on these folders"
         )
     if found.crowded:
         lines.append(f"{len(found.crowded):,} pictures hash alike with so many that they were compared with some only")

@@ -63,7 +63,8 @@ def recalibrated(
     """Return the loosest thresholds with which ``precision`` is expected among up to 300 of ``pictures``.
 
     ``links`` are those found among them before; linked pairs count neither as impostors nor as copies. Raises
-    ConfigError for a precision that is no share below 1, InputError where too few pictures can be tried.
+    ConfigError for a precision that is no share below 1, InputError where too few pictures can be tried or it cannot be
+    had.
     """
     if not 0.5 <= precision < 1:
         raise ConfigError(f"a precision is from 0.5 to below 1, got {precision:g}")
@@ -76,6 +77,11 @@ def recalibrated(
     tail = _Tail.of(impostors)
     threshold = min(max(_threshold(tail, copies, precision), _LOOSEST), _STRICTEST)
     true, false = float((copies >= threshold).sum()), tail.above(threshold)
+    if threshold == _STRICTEST and true < precision * (true + false):
+        raise InputError(
+            f"a precision of {precision:g} is not to be had on these pictures: different ones are so alike that at the "
+            f"strictest threshold {true / (true + false):.4f} is expected; ask for that, or for less"
+        )
     return Recalibration(
         replace(thresholds, edited_score=round(threshold, 3)),
         true / (true + false) if true else 0.0,
@@ -134,7 +140,7 @@ def _scores(
     seed: int,
 ) -> tuple[Float32, Float32]:
     """Return the scores of copies and of impostors."""
-    linked = {frozenset((link.a, link.b)) for link in links}
+    family = _families(len(pictures), links)
     order = sorted(
         (row for row, picture in enumerate(pictures) if not picture.fingerprint.flat), key=lambda r: pictures[r].order
     )
@@ -151,11 +157,26 @@ def _scores(
             edited, _ = random_copy(pixels, np.random.default_rng([seed, int(pictures[row].sha256[:8], 16)]))
             own, copy = local_features.extract(pixels), local_features.extract(edited)
             copies.append(_score(own, copy))
-            for other in _readable(source, [other for other in others if frozenset((row, other)) not in linked]):
+            for other in _readable(source, [other for other in others if family[other] != family[row]]):
                 impostors += [_score(own, other), _score(copy, other)]
         except InputError:  # gone meanwhile: the search told so
             continue
     return np.array(copies, np.float32), np.array(impostors, np.float32)
+
+
+def _families(count: int, links: Iterable[Link]) -> list[int]:
+    """Return a number for each picture: the same for all that links lead to. Copies of one copy are no impostors."""
+    head = list(range(count))
+
+    def of(row: int) -> int:
+        while head[row] != row:
+            head[row] = head[head[row]]
+            row = head[row]
+        return row
+
+    for link in links:
+        head[of(link.a)] = of(link.b)
+    return [of(row) for row in range(count)]
 
 
 def _readable(source: Source, rows: Iterable[int]) -> Iterator[Features]:
