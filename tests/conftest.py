@@ -97,9 +97,9 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data = tmp_path / "home"
     data.mkdir()
     monkeypatch.setenv("XDG_DATA_HOME", str(data))
-    plat = pytest.importorskip("send2trash.plat_other")
-    monkeypatch.setattr(plat, "XDG_DATA_HOME", os.fsencode(data))
-    monkeypatch.setattr(plat, "HOMETRASH_B", os.fsencode(data / "Trash"))
+    # send2trash looks where the trash is when it is imported.
+    monkeypatch.setattr("send2trash.plat_other.XDG_DATA_HOME", os.fsencode(data))
+    monkeypatch.setattr("send2trash.plat_other.HOMETRASH_B", os.fsencode(data / "Trash"))
     return data
 
 

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 from conftest import Cli
 from lookalike.errors import InputError, UnreadableImage
 from lookalike.images import dicom, read, read_bytes, read_file
 from lookalike.images.dicom import check_fields, fields, split_frame, window
 from lookalike.images.header import read_header
-
-pydicom = pytest.importorskip("pydicom", reason="needs lookalike[dicom]")
-from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: E402 - only where it is installed
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid  # noqa: E402
 
 RAMP = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16) * 16
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom_samples" / "files"

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import PIL.Image
 import pytest
@@ -211,7 +212,6 @@ def test_pictures_come_on_stdin(states: Path) -> None:
 
 
 def test_a_video_file_is_watched(tmp_path: Path, states: Path) -> None:
-    av = pytest.importorskip("av")
     path = tmp_path / "bowl.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=2)
