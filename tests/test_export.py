@@ -99,7 +99,7 @@ def other_process(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     def started(command: list[str], **options: Any) -> Any:
         return run([sys.executable, "-c", head + script, command[-1]], **options)
 
-    monkeypatch.setattr(app.subprocess, "run", started)
+    monkeypatch.setattr("lookalike.apps.apart.subprocess.run", started)
 
 
 @pytest.mark.parametrize(("told", "kind"), [("true", InputError), ("false", ConfigError)])

@@ -133,7 +133,10 @@ def leaks(train: str, test: str, level: str, encoder: str, as_json: bool) -> int
         print_json(found.as_dict())
     else:
         for pair in found.pairs:
-            click.echo(f"{pair.kind:6}  {safe(pair.a)}  {safe(pair.b)}  {safe(pair.evidence.get('change', ''))}")
+            change = pair.evidence.get("change", "none")
+            click.echo(
+                f"{pair.kind:6}  {safe(pair.a)}  {safe(pair.b)}" + ("" if change == "none" else f"  {safe(change)}")
+            )
         click.echo(
             f"{len(found.leaked)} of {found.pictures[1]} pictures of {safe(test)} have a copy among the "
             f"{found.pictures[0]} of {safe(train)}"

@@ -416,7 +416,7 @@ def test_an_error_of_the_other_process_is_the_commands_and_nothing_is_installed(
 
 
 def test_another_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.sys, "executable", "false" if os.name != "nt" else sys.executable)
+    monkeypatch.setattr("lookalike.apps.apart.sys.executable", "false" if os.name != "nt" else sys.executable)
     with pytest.raises(LookalikeError, match="failed with code 1: it said nothing"):
         app.export(Request("none", "timm:resnet18"))
 

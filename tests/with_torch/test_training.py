@@ -203,7 +203,7 @@ def test_a_gpu_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_process_that_dies_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_loss.sys, "executable", "false")
+    monkeypatch.setattr("lookalike.apps.apart.sys.executable", "false")
     with pytest.raises(Exception, match="the training failed with code 1: it said nothing"):
         learned(request(tmp_path))
 

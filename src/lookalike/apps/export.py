@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lookalike import installed, registry
+from lookalike.apps.apart import run_apart
 from lookalike.encoders.catalog import Entry, entry
-from lookalike.errors import ConfigError, InputError, LookalikeError, MissingDependency
+from lookalike.errors import ConfigError, MissingDependency
 from lookalike.exporting.request import ERROR, Request
 from lookalike.installed import CARD, Card
 from lookalike.recipe import Recipe
@@ -59,19 +57,4 @@ def _check_extra(library: str | None) -> None:
 
 def _run(request: Request, folder: Path) -> None:
     """Let the other process leave its files in ``folder``; raise the error that it left, or say how it ended."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "lookalike.exporting", str(folder)],
-        input=request.to_json(),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    if (folder / ERROR).exists():
-        told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
-        raise (InputError if told["input"] else ConfigError)(told["message"])
-    if ended.returncode != 0:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        killed = " (killed: is there enough memory?)" if ended.returncode < 0 else ""
-        raise LookalikeError(f"the export of {request.source} failed with code {ended.returncode}{killed}: {last}")
+    run_apart("lookalike.exporting", request.to_json(), folder, ERROR, f"the export of {request.source}")

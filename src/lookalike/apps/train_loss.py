@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -15,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from lookalike.apps.apart import run_apart
 from lookalike.encoders.head import applied
 from lookalike.encoders.weights import cache_folder
-from lookalike.errors import ConfigError, InputError, LookalikeError, MissingDependency
+from lookalike.errors import MissingDependency
 from lookalike.learning.choosing import choose_whitening
 from lookalike.learning.examples import Examples
 from lookalike.learning.linear import Linear, basis_of, compact, lifted, spread, unit
@@ -97,24 +96,7 @@ def tuned(asked: Tuning) -> tuple[bytes, tuple[Mapping[str, float], ...]]:
 
 def run(request: Request | Tuning, folder: Path) -> None:
     """Let the other process leave its files in ``folder``; raise the error that it left, or say how it ended."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "lookalike.training", str(folder)],
-        input=request.to_json(),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    if (folder / ERROR).exists():
-        told = json.loads((folder / ERROR).read_text(encoding="utf-8"))
-        raise (InputError if told["input"] else ConfigError)(told["message"])
-    if ended.returncode == _STOPPED:
-        raise KeyboardInterrupt
-    if ended.returncode != 0:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        killed = " (killed: is there enough memory?)" if ended.returncode < 0 else ""
-        raise LookalikeError(f"the training failed with code {ended.returncode}{killed}: {last}")
+    run_apart("lookalike.training", request.to_json(), folder, ERROR, "the training", _STOPPED)
 
 
 def _start(train: Examples, held: Examples, seed: int) -> tuple[Linear, Float32, dict[str, Any]]:
