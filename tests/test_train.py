@@ -96,6 +96,11 @@ def test_compare_lists_the_learned_metric_and_decides_by_its_thresholds(cli: Cli
     plain = cli("compare", a, b, "--encoder", BASE, "--json").json
     learned = cli("compare", a, b, "--encoder", "mine", "--json").json
     assert plain["scores"]["learned:mine"] == pytest.approx(learned["scores"]["cosine"], abs=1e-5)
+    rows = {one["metric"]: one for one in plain["evidence"]}
+    decides = next(one for one in learned["evidence"] if one["metric"] == "cosine")
+    assert rows["learned:mine"] == pytest.approx({**decides, "metric": "learned:mine"}, abs=1e-5)
+    assert rows["learned:mine"]["threshold"] is not None
+    assert "learned:mine" in cli("compare", a, b, "--encoder", BASE).out
     assert "that mine was judged by" in learned["calibration"]["source"]
     assert learned["verdict"] in {"match", "unsure", "no_match"}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lookalike import registry
 from lookalike.apps.calibrate import kept, known_metric, read_calibration
-from lookalike.apps.learned_encoders import learned_scores, own_calibration
+from lookalike.apps.learned_encoders import learned_evidence, own_calibration
 from lookalike.calibration import Calibration
 from lookalike.calibration.builtin import built_in
 from lookalike.deciding import METRICS, Seen, look, scores_of
@@ -147,11 +147,13 @@ def compare(
     structure = compare_structure(*images)
     scores, context = _scored(images, seen, found)
     decided_by = policy or (Uncalibrated() if found is None else Calibrated(found))
-    decision = _with_structure(decided_by.decide(scores, context), structure)
+    learned = tuple(learned_evidence(part, [one.embeddings for one in seen]))
+    decided = decided_by.decide(scores, context)
+    decision = _with_structure(replace(decided, evidence=(*decided.evidence, *learned)), structure)
     qualities = (_quality(seen[0]), _quality(seen[1]))
     named = {
         **scores,
-        **learned_scores(part, [one.embeddings for one in seen]),
+        **{one.metric: one.score for one in learned},
         **_raw(seen),
         "ssim": None,
         "ms_ssim": structure.ms_ssim,

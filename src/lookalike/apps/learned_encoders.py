@@ -1,19 +1,23 @@
-"""What other verbs make of learned encoders: their thresholds, and their scores beside those of their base."""
+"""What other verbs make of learned encoders: their thresholds, and what they say beside those of their base."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lookalike import installed, registry
 from lookalike.apps.calibrate import read_calibration
 from lookalike.apps.train_card import CALIBRATION
 from lookalike.calibration import Calibration
+from lookalike.deciding import Seen, scores_of
 from lookalike.encoders.reduced import Reduced
 from lookalike.errors import ConfigError
+from lookalike.policies.calibrated import Calibrated
+from lookalike.policies.uncalibrated import Uncalibrated
 from lookalike.protocols import Encoder
-from lookalike.types import Embeddings, Space
+from lookalike.types import Embeddings, Evidence, Space
 
-MADE = "train"
+COSINE, MADE = "cosine", "train"
 
 
 def own_calibration(space: Space) -> Calibration | None:
@@ -28,13 +32,19 @@ def own_calibration(space: Space) -> Calibration | None:
     return found if found.space == space else None
 
 
-def learned_scores(base: Encoder, embeddings: Sequence[Embeddings]) -> dict[str, float]:
-    """Return the cosine of two pictures (1, D) by each encoder that was learned on ``base``, as ``learned:NAME``."""
-    cosine = registry.metric("cosine")
-    return {
-        f"learned:{name}": float(cosine.matrix(*(encoder.project(one).vectors for one in embeddings))[0, 0])
-        for name, encoder in _learned_on(base)
-    }
+def learned_evidence(base: Encoder, embeddings: Sequence[Embeddings]) -> Iterator[Evidence]:
+    """Yield what each encoder learned on ``base`` says of two pictures (1, D): its cosine, as ``learned:NAME``.
+
+    With threshold and rate by the calibration that lies beside it; without them where there is none.
+    """
+    for name, encoder in _learned_on(base):
+        first, second = (Seen.stored(encoder.project(one), (None,)) for one in embeddings)
+        calibration = own_calibration(encoder.space)
+        policy = Uncalibrated() if calibration is None else Calibrated(calibration)
+        scores = scores_of(first, second, calibration)
+        said = policy.decide(scores.of(0), scores.context(0)).evidence
+        cosine = next(one for one in said if one.metric == COSINE)
+        yield replace(cosine, metric=f"learned:{name}")
 
 
 def _learned_on(base: Encoder) -> Iterator[tuple[str, Reduced]]:
