@@ -7,6 +7,10 @@ to a degree, made lighter or darker (gain .7 to 1.1, offset up to 10), blurred (
 after the moving); a *false region* touches no box. The two halves change roles; the figures are of both.
 
 *textile_sim*: half of the good pictures is learned, the other half and all bad ones are judged; several draws.
+
+With ``--peer PYTHON`` (`sh benchmarks/make_inspection_peer.sh` makes its environment) anomalib's PatchCore gets the
+same files, each way in a process of its own: one draw of the textile; of the circuits one good picture of each board
+that is learned, two of each that is judged. It knows no templates: those of what is judged are good pictures to it.
 """
 
 from __future__ import annotations
@@ -14,16 +18,19 @@ from __future__ import annotations
 import csv
 import io
 import resource
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 from numpy.typing import NDArray
 
+from benchmarks.beside_anomalib import Job, auroc, compare
 from benchmarks.harness import Report, Target, parser, say
 from benchmarks.photos import SHARED
 from lookalike import registry
@@ -57,20 +64,24 @@ class Judged:
 
 
 def main() -> None:
-    options = parser(__doc__, "inspection").parse_args()
+    arguments = parser(__doc__, "inspection")
+    arguments.add_argument("--peer", metavar="PYTHON", help="the interpreter of an environment with anomalib")
+    options = arguments.parse_args()
     report = Report("Inspection: defects from good pictures alone")
     if (_PCB / "groundtruth.csv").is_file():
         _pcb(report, quick=options.quick)
+        if options.peer:
+            _pcb_beside(report, options.peer, quick=options.quick)
     else:
         report.text("deeppcb is not at hand and was left out.")
     if (_TEXTILE / "groundtruth.csv").is_file():
         _textile(report, quick=options.quick)
+        if options.peer:
+            _textile_beside(report, options.peer, quick=options.quick)
     else:
         report.text("textile_sim is not at hand and was left out.")
-    report.text(
-        "anomalib's PatchCore (ResNet18) was not run beside it: it fetches its backbone's weights from a hub when "
-        "it is first used, and no package that pip installs holds them."
-    )
+    if not options.peer:
+        report.text("anomalib's PatchCore was not run beside it: see --peer.")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report.text(f"Peak memory of the whole run: {peak:.0f} MiB.")
     report.print()
@@ -135,9 +146,32 @@ def _pcb(report: Report, *, quick: bool) -> None:
         f"one with an IoU of {_FOUND}. The last threshold, in levels: {limit:.1f}."
     )
     _tell(report, judged)
-    report.target(Target("deeppcb: image AUROC", _auroc(judged.good, judged.bad["defective"]), 0.97))
+    report.target(Target("deeppcb: image AUROC", auroc(judged.good, judged.bad["defective"]), 0.97))
     report.target(Target("deeppcb: worst type's boxes found", min(np.mean(hits) for hits in found.values()), 0.8))
     report.target(Target("deeppcb: false regions a picture", float(np.mean(false)), 1.0, at_least=False))
+
+
+def _pcb_beside(report: Report, python: str, *, quick: bool) -> None:
+    rows = [row for row in _rows(_PCB / "groundtruth.csv") if row["label"] == "defective"]
+    half = set(sorted({row["group"] for row in rows})[::2])
+    learned, others = ([row for row in rows if (row["group"] in half) == chosen] for chosen in (True, False))
+    if quick:
+        learned, others = learned[:3], others[:3]
+    rng = np.random.default_rng(7)
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as place:
+        template_of: dict[str, str] = {}
+
+        def written(row: dict[str, str], kind: str) -> str:
+            image, _, _ = _shaken(row[kind], row["template"], rng)
+            file = str(Path(place, f"{len(template_of)}.png"))
+            PIL.Image.fromarray(image.pixels).save(file)
+            template_of[file] = str(_PCB / row["template"])
+            return file
+
+        good = [written(row, "template") for row in learned]
+        judged = [(written(row, kind), kind == "path") for row in others for kind in ("template", "path")]
+        job = Job(good, [file for file, _ in judged], [bad for _, bad in judged], template_of)
+        compare(report, python, "deeppcb", job, Path(place))
 
 
 def _shaken(path: str, template: str, rng: np.random.Generator) -> tuple[Image, Image, Matrix]:
@@ -207,7 +241,7 @@ def _textile(report: Report, *, quick: bool) -> None:
         for kind in _KINDS[1:]:
             bad = [one.score or 0.0 for one in _findings(inspector, paths[kind])]
             judged.bad[kind] += [score > inspector.calibrated.value for score in bad]
-            aurocs[kind].append(_auroc(scores, bad))
+            aurocs[kind].append(auroc(scores, bad))
     report.section(
         f"textile_sim: {half} good pictures learned, {len(good)} good and {len(rows) - len(order)} bad judged"
     )
@@ -219,6 +253,21 @@ def _textile(report: Report, *, quick: bool) -> None:
     _tell(report, judged)
     report.target(Target("textile_sim: AUROC, global", float(np.mean(aurocs["global"])), 0.98))
     report.target(Target("textile_sim: AUROC, local (as far as it goes)", float(np.mean(aurocs["local"])), 0.5))
+
+
+def _textile_beside(report: Report, python: str, *, quick: bool) -> None:
+    rows = _rows(_TEXTILE / "groundtruth.csv")
+    good, bad = (
+        [str(_TEXTILE / r["path"]) for r in rows if (r["label"] == "nominal") is kind] for kind in (True, False)
+    )
+    order = np.random.default_rng([11, 0]).permutation(len(good)).tolist()
+    half = len(order) // 2
+    learned, others = ([good[i] for i in part] for part in (order[:half], order[half:]))
+    if quick:
+        learned, others, bad = learned[:4], others[:3], bad[:3]
+    job = Job(learned, [*others, *bad], [False] * len(others) + [True] * len(bad))
+    with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as place:
+        compare(report, python, "textile_sim", job, Path(place))
 
 
 _KINDS = ("nominal", "local", "global")
@@ -241,12 +290,6 @@ def _tell(report: Report, judged: Judged) -> None:
         f"the inspector's file: {judged.bytes / 1e6:.2f} MB (bound: 50)."
     )
     report.target(Target("unseen good pictures: false alarms, at most the stated interval", seen, high, at_least=False))
-
-
-def _auroc(good: Sequence[float], bad: Sequence[float]) -> float:
-    """Return the share of pairs of a good and a bad picture in which the bad one scores higher; ties count half."""
-    apart = np.subtract.outer(np.asarray(bad), np.asarray(good))
-    return float((apart > 0).mean() + (apart == 0).mean() / 2)
 
 
 def _rows(file: object) -> list[dict[str, str]]:
