@@ -202,13 +202,18 @@ def test_without_labels_a_picture_is_to_be_found_by_its_edited_copies(tmp_path: 
 @pytest.mark.parametrize(
     ("columns", "rows", "said"),
     [
-        ("path,label", [("l00/0.png", "a"), ("l00/1.png", "a")], "all 2 pictures show the same thing"),
+        ("path,label", [("l00/0.png", "a"), ("l00/1.png", "a")], "one label only, of 2 pictures"),
         ("path,label", [("l00/0.png", "a"), ("l01/0.png", "b")], "one picture of each of 2 labels"),
         ("path,label", [("none.png", "a"), ("none2.png", "b")], "no labelled picture: .*none.png: no such file"),
         (
             "a,b,same",
             [("l00/0.png", "l00/1.png", 1), ("l00/1.png", "l00/2.png", 1), ("l00/0.png", "l00/2.png", 0)],
             r"contradicts itself: .*0.png and .*2.png are different \(line 4\), and yet the same through other pairs",
+        ),
+        (
+            "a,b,same",
+            [("l00/0.png", "l00/1.png", 1), ("l00/0.png", "none.png", 0)],
+            "one label only, of 2 pictures: .*; 1 left out, the first: .*none.png: no such file",
         ),
         ("a,b,same", [("l00/0.png", "none.png", 1)], "no pair of .* has both of its pictures: .*none.png"),
     ],
@@ -243,6 +248,25 @@ def test_wrong_choices_are_refused(cli: Cli, tmp_path: Path) -> None:
         train(Request("mine", labelled=str(labelled(tmp_path / "few", labels=2)), encoder=BASE))
     with pytest.raises(ConfigError, match="a learning rate is above 0, got -1"):
         Request("mine", labelled="x", learner="triplet", rate=-1)
+
+
+@pytest.mark.parametrize("option", [("--device", "cuda"), ("--head", "mlp"), ("--epochs", "3"), ("--rate", ".1")])
+def test_what_only_a_loss_heeds_is_refused_without_one(option: tuple[str, str], cli: Cli, tmp_path: Path) -> None:
+    ran = cli("train", tmp_path, "--as", "mine", *option)
+    assert ran.code == 2
+    assert f"{option[0]} is of a loss" in ran.err
+
+
+def test_the_page_tells_what_learning_changed_with_its_interval_and_no_cost(
+    cli: Cli, tmp_path: Path, home: Path
+) -> None:
+    told = cli("train", labelled(tmp_path / "p"), "--as", "mine", "--encoder", BASE, "--json").json
+    page = (home / "mine" / "report.html").read_text()
+    assert "mine, learned from" in page
+    for one in told["figures"]:
+        assert f"<td>{one['difference']:+.3f}</td><td>{one['low']:+.3f} to {one['high']:+.3f}</td>" in page
+    assert "nan" not in page.split("<h2>What learning changed</h2>")[1].split("<h2>Curves</h2>")[0]
+    assert "<h2>Cost</h2>" not in page
 
 
 def test_without_its_extra_a_loss_names_the_command(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

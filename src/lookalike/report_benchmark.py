@@ -45,7 +45,10 @@ _VERIFIED_MEANINGS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What a page shows: a set, what was measured on it and with what, and what a gate said, in lines."""
+    """What a page shows: a set, what was measured on it and with what, and what a gate said, in lines.
+
+    ``changes`` are rows of a table, the first its head, of what learning changed: costs are not measured then.
+    """
 
     of: LabelledSet
     configurations: Sequence[Configuration]
@@ -54,6 +57,8 @@ class View:
     versions: Mapping[str, str]
     command: str
     skipped: Sequence[Skipped]
+    title: str | None = None
+    changes: Sequence[Sequence[str]] = ()
 
 
 def write_report(output: Path, view: View) -> None:
@@ -65,13 +70,14 @@ def write_report(output: Path, view: View) -> None:
     asked = {label: int(told["queries"]) for label, told in labels}
     page = templates().get_template("benchmark.html")
     text = page.render(
-        title=f"Benchmark of {display_path(of.source)}",
+        title=display_path(view.title or f"Benchmark of {of.source}"),
         lines=_shown([_size_line(view), *of.notes]),
         best=best.name,
         retrieval=_figures_table(view, tuple(METRICS)),
         verification=_figures_table(view, VERIFIED),
         costs=[["", *COST_NAMES], *([_marked(one), *costs_row(one.costs)] for one in view.configurations)],
         differences=[list(compared_row(one)) for one in view.differences],
+        changes=view.changes,
         first=view.configurations[0].name,
         gate=_shown(view.gate),
         meanings=[*MEANINGS.items(), *_VERIFIED_MEANINGS.items()],

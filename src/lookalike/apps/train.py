@@ -13,7 +13,7 @@ import numpy as np
 
 from lookalike import installed, registry
 from lookalike.apps.calibrate import write
-from lookalike.apps.train_card import CALIBRATION, CARD, PAGE, REPORT, card_text
+from lookalike.apps.train_card import CALIBRATION, CARD, FIGURES_HEAD, PAGE, REPORT, card_text, figure_rows
 from lookalike.apps.train_loss import Head, check_extra, checkpoints, forget_checkpoints, learn_heads, tuned
 from lookalike.apps.training_pictures import Asked, Looked, asked_of, look
 from lookalike.benchmarking import (
@@ -93,7 +93,9 @@ class Request:
     mode: str = "head"
 
     def __post_init__(self) -> None:
-        if self.learner != "numpy":
+        if self.learner == "numpy":
+            self._check_plain()
+        else:
             _by_loss(self)
         if self.mode not in MODES:
             raise ConfigError(f"no mode named {self.mode!r}; known: {', '.join(MODES)}")
@@ -101,6 +103,20 @@ class Request:
             raise ConfigError("a network learns by a loss: name one with --loss, such as supcon")
         if self.mode == "finetune" and self.unlabeled is not None:
             raise ConfigError("from unlabeled pictures a head is learned, not a network: leave out --mode finetune")
+
+    def _check_plain(self) -> None:
+        """Raise ConfigError where something is set that only a loss heeds."""
+        heeded = {
+            "--head": self.head != "linear",
+            "--epochs": self.epochs is not None,
+            "--rate": self.rate is not None,
+            "--device": self.device != "auto",
+        }
+        for option, given in heeded.items():
+            if given:
+                raise ConfigError(
+                    f"{option} is of a loss, and numpy learns without one: name one with --loss, or leave out {option}"
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,11 +173,11 @@ def train(request: Request, progress: Progress = lambda _: None, tell: Tell = la
     if request.mode == "finetune":
         backbone_of(request.encoder)
     asked = asked_of(request.labelled, request.pairs, request.unlabeled, request.marks)
-    count(_examples_as_named(asked))
+    _counted(_examples_as_named(asked), asked.skipped)
     base = registry.encoder(request.encoder)
     looked = look(asked, base, request.seed, progress)
     examples = examples_of(asked, looked)
-    found = count(examples)
+    found = _counted(examples, looked.skipped)
     advised = tuple(advice(found, wrong_labels(looked)))
     for line in advised:
         tell(line)
@@ -207,6 +223,17 @@ def refuse_taken(name: str) -> None:
             f"there is an encoder {name!r} already; choose another name, or remove that one: "
             f"lookalike encoders remove {name}"
         )
+
+
+def _counted(examples: Examples, skipped: Sequence[Skipped]) -> Found:
+    """Return what there is to learn from; raise InputError where that is too little, with what was left out."""
+    try:
+        return count(examples)
+    except InputError as error:
+        if not skipped:
+            raise
+        first = skipped[0]
+        raise InputError(f"{error}; {len(skipped)} left out, the first: {first.path}: {first.reason}") from error
 
 
 def _examples_as_named(asked: Asked) -> Examples:
@@ -499,8 +526,17 @@ def _files(
         Configuration(name, "cosine", of, one, nothing)
         for name, of, one in zip((run.request.encoder, run.request.name), (base.space, space), judged, strict=True)
     ]
-    lines = tuple(f"{one.figure}: {one.before:.3f} -> {one.after:.3f}" for one in trained.changes)
-    view = View(run.test, configurations, (), lines, versions(), f"lookalike train --as {run.request.name}", ())
+    view = View(
+        replace(run.test, notes=(trained.learned, *run.test.notes)),
+        configurations,
+        (),
+        (),
+        versions(),
+        f"lookalike train --as {run.request.name}",
+        trained.skipped,
+        f"{run.request.name}, learned from {run.asked.source}: before and after",
+        (FIGURES_HEAD, *figure_rows(trained)),
+    )
     write_report(place / PAGE, view)
     files[PAGE] = place / PAGE
     return files

@@ -15,12 +15,15 @@ CARD = "MODEL_CARD.md"
 REPORT = "report.json"
 PAGE = "report.html"
 CALIBRATION = "calibration.json"
+FIGURES_HEAD = ("figure", "before", "after", "difference", "95 % interval")
 
 
 def card_text(trained: Trained, base: Entry, versions: Mapping[str, str]) -> str:
     """Return the card as markdown."""
     of, split = trained.found, trained.sides
-    rows = "\n".join(f"| {' | '.join(row)} |" for row in figure_rows(trained))
+    rows = "\n".join(
+        f"| {' | '.join(row)} |" for row in (FIGURES_HEAD, ("---",) * len(FIGURES_HEAD), *figure_rows(trained))
+    )
     notes = "".join(f"- {display_path(line)}\n" for line in (*trained.notes, *trained.advice))
     return f"""# {trained.request.name}
 
@@ -37,8 +40,6 @@ or helped to choose, {split["test"]} judged. Seed {trained.request.seed}.
 
 {_judged_how(trained)} Differences with their 95 % interval, classes (groups) and then queries drawn anew.
 
-| figure | before | after | difference | interval |
-|---|---|---|---|---|
 {rows}
 
 {_verdict(trained.gained)}

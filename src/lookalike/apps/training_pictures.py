@@ -14,7 +14,7 @@ from lookalike.copies import VERSION
 from lookalike.copies.cascade import DECODED_SIDE, Source, find_links
 from lookalike.copies.hashing import fingerprint
 from lookalike.copies.links import Level, Picture
-from lookalike.edits import random_copy
+from lookalike.edits import Pixels, Rng, random_copy, random_degradation
 from lookalike.encoders.weights import cache_folder
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
@@ -147,7 +147,7 @@ class _Eye:
         picture, number = task
         try:
             contents = contents_of(picture.path)
-            space = f"{self._encoder.space}" if not number else f"{self._encoder.space} copy {self._seed}.{number}"
+            space = f"{self._encoder.space}" if not number else f"{self._encoder.space} hard copy {self._seed}.{number}"
             if (known := self._known(contents.sha256, space, number)) is not None:
                 return known
             image = read_bytes(contents.data, picture.path, self._encoder.at_least)
@@ -178,8 +178,15 @@ class _Eye:
             return _Seen(sha256, self._encoder.encode([image]).vectors[0], content)
         # By content, not by place: the copies are the same whatever else is in the folder.
         rng = np.random.default_rng([self._seed, number, int(hashlib.sha256(sha256.encode()).hexdigest()[:8], 16)])
-        copy, _ = random_copy(reduced(image), rng)
+        copy = _hard_copy(reduced(image), rng)
         return _Seen(sha256, self._encoder.encode([Image(copy, (copy.shape[1], copy.shape[0]))]).vectors[0], None)
+
+
+def _hard_copy(pixels: Pixels, rng: Rng) -> Pixels:
+    """Return the picture after two edits and a degradation: after one of them almost every picture is found anyway."""
+    once, _ = random_copy(pixels, rng)
+    twice, _ = random_copy(once, rng)
+    return random_degradation(twice, rng)[0]
 
 
 @contextmanager

@@ -34,8 +34,8 @@ def count(examples: Examples) -> Found:
     _, each = np.unique(examples.labels, return_counts=True)
     if len(each) < 2:
         raise InputError(
-            f"all {len(examples.labels)} pictures show the same thing: what sets it apart from others cannot be "
-            "learned from them; add pictures of other things, each kind in a folder of its own"
+            f"there is one label only, of {_pictures(len(examples.labels))}: what sets it apart from others cannot be "
+            "learned; add pictures of other things, each kind in a folder of its own"
         )
     pairs = len(examples.labels) * (len(examples.labels) - 1) // 2
     same = int((each * (each - 1) // 2).sum())
@@ -73,3 +73,7 @@ def advice(found: Found, wrong: Sequence[str] = ()) -> Iterator[str]:
             f"{len(wrong)} {'label is' if len(wrong) == 1 else 'labels are'} probably wrong, the first: {named}; "
             "look at them, since what is learned follows them"
         )
+
+
+def _pictures(number: int) -> str:
+    return "1 picture" if number == 1 else f"{number} pictures"
