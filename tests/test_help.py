@@ -7,6 +7,7 @@ import json
 import click
 import pytest
 
+import lookalike
 from conftest import Cli
 from lookalike.cli import cli as command
 
@@ -56,3 +57,10 @@ def test_every_verb_that_answers_has_json() -> None:
         parts = verb.commands.values() if isinstance(verb, click.Group) and not verb.invoke_without_command else [verb]
         for part in parts:
             assert "--json" in [option for parameter in part.params for option in parameter.opts], name
+
+
+def test_every_name_that_the_package_offers_can_be_had() -> None:
+    for name in lookalike.__all__:
+        found = getattr(lookalike, name)
+        assert found.__name__ == name
+        assert found.__doc__

@@ -19,7 +19,7 @@ import pytest
 from conftest import Cli
 from lookalike import installed, registry
 from lookalike.apps import train_loss, training_pictures
-from lookalike.apps.train import Request, examples_of, train
+from lookalike.apps.train import TrainRequest, examples_of, train
 from lookalike.apps.training_pictures import Asked, asked_of, look
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
@@ -123,7 +123,7 @@ def test_without_a_gain_nothing_is_kept_unless_it_is_asked_for(cli: Cli, tmp_pat
 def test_the_same_seed_gives_the_same_encoder(tmp_path: Path) -> None:
     source = str(labelled(tmp_path / "pictures"))
     for name in ("one", "two"):
-        train(Request(name, labelled=source, encoder=BASE, keep_anyway=True))
+        train(TrainRequest(name, labelled=source, encoder=BASE, keep_anyway=True))
     assert installed.card("one").sha256 == installed.card("two").sha256
 
 
@@ -139,7 +139,7 @@ def test_queries_are_brought_to_the_gallery_where_roles_say_who_is_who(tmp_path:
     examples = examples_of(asked, look(asked, registry.encoder(BASE)))
     assert examples.crossing
     assert (examples.asks.sum(), examples.answers.sum()) == (36, 12)
-    assert train(Request("roles", labelled=str(file), encoder=BASE)).changes[0].after > 0
+    assert train(TrainRequest("roles", labelled=str(file), encoder=BASE)).changes[0].after > 0
 
 
 def test_near_duplicates_and_groups_are_never_torn_apart(tmp_path: Path) -> None:
@@ -189,12 +189,12 @@ def test_marks_of_a_gallery_are_learned_from(tmp_path: Path) -> None:
         gallery.index(source)
         for a, b, same in pairs_of(source, 8, 3):
             gallery.mark(str(a), str(b), bool(same))
-    found = train(Request("marked", marks=str(tmp_path / "g"), encoder=BASE))
+    found = train(TrainRequest("marked", marks=str(tmp_path / "g"), encoder=BASE))
     assert (found.found.pictures, found.found.labels) == (24, 8)
 
 
 def test_without_labels_a_picture_is_to_be_found_by_its_edited_copies(tmp_path: Path, photos: Path) -> None:
-    found = train(Request("copies", unlabeled=str(photos), encoder=BASE))
+    found = train(TrainRequest("copies", unlabeled=str(photos), encoder=BASE))
     assert (found.found.pictures, found.found.labels) == (8 * (training_pictures.COPIES + 1), 8)
     assert "found by 4 edited copies" in found.notes[0]
 
@@ -233,7 +233,7 @@ def test_what_cannot_be_learned_from_is_said_before_any_picture_is_read(
 def test_a_missing_picture_among_others_is_left_out_and_said(tmp_path: Path) -> None:
     source = labelled(tmp_path / "pictures", labels=7, each=3)
     (source / "l00" / "broken.png").write_bytes(b"no picture")
-    found = train(Request("mine", labelled=str(source), encoder=BASE))
+    found = train(TrainRequest("mine", labelled=str(source), encoder=BASE))
     assert [Path(one.path).name for one in found.skipped] == ["broken.png"]
     assert found.found.pictures == 21
 
@@ -245,9 +245,9 @@ def test_wrong_choices_are_refused(cli: Cli, tmp_path: Path) -> None:
     assert "there is an encoder 'color-histogram' already" in cli("train", source, "--as", BASE).err
     assert "an encoder's name is of letters" in cli("train", source, "--as", "a/b").err
     with pytest.raises(InputError, match=r"there are 2 classes .* at least 6 are needed"):
-        train(Request("mine", labelled=str(labelled(tmp_path / "few", labels=2)), encoder=BASE))
+        train(TrainRequest("mine", labelled=str(labelled(tmp_path / "few", labels=2)), encoder=BASE))
     with pytest.raises(ConfigError, match="a learning rate is above 0, got -1"):
-        Request("mine", labelled="x", learner="triplet", rate=-1)
+        TrainRequest("mine", labelled="x", learner="triplet", rate=-1)
 
 
 @pytest.mark.parametrize("option", [("--device", "cuda"), ("--head", "mlp"), ("--epochs", "3"), ("--rate", ".1")])

@@ -18,25 +18,51 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["BenchmarkRequest", "Comparison", "Duplicates", "Gallery", "benchmark", "compare", "find_duplicates", "read"]
+__all__ = [
+    "BenchmarkRequest",
+    "Comparison",
+    "Duplicates",
+    "Gallery",
+    "Inspector",
+    "Monitor",
+    "Recognizer",
+    "Recommender",
+    "TrainRequest",
+    "benchmark",
+    "compare",
+    "find_duplicates",
+    "read",
+    "train",
+]
 
 if TYPE_CHECKING:
     from lookalike.apps.benchmark import BenchmarkRequest, benchmark
     from lookalike.apps.compare import Comparison, compare
     from lookalike.apps.dedupe import find_duplicates
+    from lookalike.apps.recognize import Recognizer
+    from lookalike.apps.recommend import Recommender
+    from lookalike.apps.train import TrainRequest, train
     from lookalike.duplicates import Duplicates
     from lookalike.gallery import Gallery
     from lookalike.images import read
+    from lookalike.inspecting import Inspector
+    from lookalike.states.monitor import Monitor
 
 _LAZY = {
     "BenchmarkRequest": "lookalike.apps.benchmark",
     "Comparison": "lookalike.apps.compare",
     "Duplicates": "lookalike.duplicates",
     "Gallery": "lookalike.gallery",
+    "Inspector": "lookalike.inspecting",
+    "Monitor": "lookalike.states.monitor",
+    "Recognizer": "lookalike.apps.recognize",
+    "Recommender": "lookalike.apps.recommend",
+    "TrainRequest": "lookalike.apps.train",
     "benchmark": "lookalike.apps.benchmark",
     "compare": "lookalike.apps.compare",
     "find_duplicates": "lookalike.apps.dedupe",
     "read": "lookalike.images",
+    "train": "lookalike.apps.train",
 }
 
 

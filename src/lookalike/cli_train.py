@@ -75,10 +75,10 @@ def train(
     Whole classes (groups, where the file names some; near duplicates always) are kept apart to judge by. If the
     interval of the gain includes zero, nothing is kept.
     """
-    from lookalike.apps.train import Request
+    from lookalike.apps.train import TrainRequest
     from lookalike.apps.train import train as run
 
-    request = Request(
+    request = TrainRequest(
         name=name,
         labelled=labelled,
         pairs=pairs,

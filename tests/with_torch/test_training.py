@@ -19,7 +19,7 @@ import torch
 from lookalike import installed, registry
 from lookalike.apps import train as app
 from lookalike.apps import train_loss
-from lookalike.apps.train import Request, train
+from lookalike.apps.train import TrainRequest, train
 from lookalike.encoders.head import unpacked
 from lookalike.errors import ConfigError
 from lookalike.learning.examples import Examples
@@ -227,7 +227,7 @@ def test_a_head_is_installed_as_it_was_learned_and_needs_no_torch(
     monkeypatch.setenv("LOOKALIKE_ENCODERS", str(tmp_path / "encoders"))
     monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
     registry._installed.cache_clear()
-    asked = Request(
+    asked = TrainRequest(
         "mine", str(pictures(tmp_path / "p")), encoder="color-histogram", learner="triplet", head=shape, epochs=3,
         keep_anyway=True,
     )  # fmt: skip
@@ -260,7 +260,7 @@ def test_a_network_learns_whole_and_goes_on_where_it_was_cut_off(
     registry._installed.cache_clear()
     exported(tmp_path, "small")
     source = str(pictures(tmp_path / "p"))
-    asked = Request("mine", source, encoder="small", learner="supcon", mode="finetune", epochs=2, rate=1e-3)
+    asked = TrainRequest("mine", source, encoder="small", learner="supcon", mode="finetune", epochs=2, rate=1e-3)
     seen: list[Any] = []
     tuned = app.tuned
     monkeypatch.setattr(app, "tuned", lambda tuning: seen.append((tuning, tuned(tuning))) or seen[-1][1])
@@ -279,15 +279,15 @@ def test_checkpoints_go_when_the_encoder_is_installed(tmp_path: Path, monkeypatc
     monkeypatch.setenv("LOOKALIKE_CACHE", str(tmp_path / "cache"))
     registry._installed.cache_clear()
     source = str(pictures(tmp_path / "p"))
-    train(Request("mine", source, encoder="color-histogram", learner="supcon", epochs=1, keep_anyway=True))
+    train(TrainRequest("mine", source, encoder="color-histogram", learner="supcon", epochs=1, keep_anyway=True))
     assert not list((tmp_path / "cache").rglob("*.pt"))
 
 
 def test_an_encoder_whose_network_is_not_known_cannot_learn_whole(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the network of color-histogram cannot learn whole: that takes eff"):
-        train(Request("mine", str(tmp_path), encoder="color-histogram", learner="supcon", mode="finetune"))
+        train(TrainRequest("mine", str(tmp_path), encoder="color-histogram", learner="supcon", mode="finetune"))
     with pytest.raises(ConfigError, match="a network learns by a loss"):
-        Request("mine", str(tmp_path), mode="finetune")
+        TrainRequest("mine", str(tmp_path), mode="finetune")
 
 
 def test_a_network_sees_queries_beside_their_gallery(tmp_path: Path) -> None:

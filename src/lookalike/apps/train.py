@@ -70,7 +70,7 @@ _TIMED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TrainRequest:
     """What is asked: one source, the name, the base, and how it is learned.
 
     ``learner`` is "numpy" (no torch), or a loss of :data:`lookalike.training.request.LOSSES`. ``epochs`` and ``rate``
@@ -123,7 +123,7 @@ class Request:
 class Trained:
     """What was learned, whether it helped, and the entry of the encoder: None where it was not kept."""
 
-    request: Request
+    request: TrainRequest
     source: str
     found: Found
     advice: tuple[str, ...]
@@ -161,7 +161,7 @@ class Trained:
         }
 
 
-def train(request: Request, progress: Progress = lambda _: None, tell: Tell = lambda _: None) -> Trained:
+def train(request: TrainRequest, progress: Progress = lambda _: None, tell: Tell = lambda _: None) -> Trained:
     """Learn from a source, judge on whole classes (or groups) that nothing was learned from, install if it helped.
 
     ``tell`` gets what is advised before anything is learned. Raise InputError where the source cannot be learned from,
@@ -256,7 +256,7 @@ def _test_set(asked: Asked, looked: Looked, rows: Ints) -> LabelledSet:
 class _Run:
     """What is known before anything is learned; the encoder of the first turn is the one that may be kept."""
 
-    request: Request
+    request: TrainRequest
     asked: Asked
     looked: Looked
     examples: Examples
@@ -354,7 +354,7 @@ def _by_numpy(known: Examples, seed: int) -> tuple[Head, str]:
     return Head(linear, None, ()), f"{chosen.recipe.told}; {gained}"
 
 
-def _by_loss(request: Request) -> LossRequest:
+def _by_loss(request: TrainRequest) -> LossRequest:
     return LossRequest(
         loss=request.learner,
         checkpoints=str(checkpoints(request.name)),
@@ -431,7 +431,7 @@ def _judged(run: _Run, learned: Sequence[_Learned]) -> Trained:
     return replace(trained, entry=entry(request.name))
 
 
-def _card(request: Request, data: bytes, dim: int, learned: str, runtime: str, **more: Any) -> Card:
+def _card(request: TrainRequest, data: bytes, dim: int, learned: str, runtime: str, **more: Any) -> Card:
     base = registry.encoder(request.encoder)
     before = entry(request.encoder)
     standing: dict[str, Any] = {"base": request.encoder, "base_space": f"{base.space.version}/{base.space.preprocess}"}
