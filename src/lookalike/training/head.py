@@ -128,7 +128,7 @@ class _Training:
             loss = self._loss_of(rows)
             if not bool(torch.isfinite(loss)):
                 raise ConfigError(
-                    f"the {self._request.loss} loss is {float(loss)} in epoch {epoch}: learning went astray; take a "
+                    f"the {self._request.loss} loss is {loss.item()} in epoch {epoch}: learning went astray; take a "
                     f"smaller --rate than {self._request.rate:g}. Nothing was kept but the epochs before"
                 )
             if loss.requires_grad:
