@@ -102,7 +102,12 @@ def test_more_good_pictures_are_added_in_place(fitted: Path, tmp_path: Path, cli
     assert ran.code == 0, ran.err
     assert ran.json["good_pictures"] == 25
     again = cli("inspect", "add", str(fitted), str(tmp_path / "more"))
-    assert "30 good pictures" in again.out
+    assert again.code == 2
+    assert "no good picture to add; left out first" in again.err
+    assert "the same picture was learned already" in again.err
+    save(brick(rng), tmp_path / "more" / "5.png")
+    third = cli("inspect", "add", str(fitted), str(tmp_path / "more"), "--json").json
+    assert (third["good_pictures"], len(third["skipped"])) == (26, 5)
 
 
 def test_a_template_for_each_picture_comes_from_a_map(tmp_path: Path, cli: Cli) -> None:
@@ -148,6 +153,9 @@ def test_a_template_for_each_picture_comes_from_a_map(tmp_path: Path, cli: Cli) 
         (("fit", "good", "--as", "x.inspector", "--template", "gone.png"), "cannot read gone.png"),
         (("fit", "good", "--as", "x.inspector", "--template", "a", "--template-map", "b"), "one of the two"),
         (("fit", "good", "--as", "x.inspector", "--template-map", "gone.csv"), "gone.csv"),
+        (("fit", "good", "--as", "x.inspector", "--mask", "gone.png"), "cannot read gone.png"),
+        (("fit", "good", "--as", "x.inspector", "--mask", "black.png"), "mask black.png has nothing white"),
+        (("fit", "good", "--as", "x.inspector", "--mask", "wide.png"), "the mask 80x40: another shape"),
         (("run", "gone.inspector", "good"), "cannot read the inspector gone.inspector"),
         (("run", "good/00.png", "good"), "is no inspector of lookalike"),
         (("add", "gone.inspector", "good"), "cannot read the inspector"),
@@ -159,6 +167,8 @@ def test_bad_input_is_told_in_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     save(brick(np.random.default_rng(5)), tmp_path / "one" / "a.png")
+    save(np.zeros((SIDE, SIDE)), tmp_path / "black.png")
+    save(np.full((40, 80), 255), tmp_path / "wide.png")
     ran = cli("inspect", *arguments)
     assert ran.code == 2
     assert told in ran.err
@@ -194,3 +204,44 @@ def test_heatmaps_of_one_name_do_not_replace_each_other(fitted: Path, good: Path
     heat = tmp_path / "heat"
     cli("inspect", "run", str(fitted), str(good / "01.png"), str(again), "--heatmaps", str(heat))
     assert sorted(one.name for one in heat.iterdir()) == ["01.png-2.heat.jpg", "01.png.heat.jpg"]
+
+
+def test_only_what_is_white_in_a_mask_is_inspected(good: Path, tmp_path: Path, cli: Cli) -> None:
+    mask = np.zeros((SIDE, SIDE))
+    mask[:, 48:] = 255
+    output = tmp_path / "right.inspector"
+    ran = cli("inspect", "fit", str(good), "--as", str(output), "--mask", str(save(mask, tmp_path / "mask.png")))
+    assert ran.code == 0, ran.err
+    assert "50% of the picture inspected" in ran.out
+    left = save(scratched(np.random.default_rng(2)), tmp_path / "left.png")
+    right = save(scratched(np.random.default_rng(2))[:, ::-1], tmp_path / "right.png")
+    found = cli("inspect", "run", str(output), str(left), str(right), "--json").json["decisions"]
+    assert [one["defective"] for one in found] == [False, True]
+    new = save(brick(np.random.default_rng(7)), tmp_path / "new.png")
+    more = cli("inspect", "add", str(output), str(new), "--json").json
+    assert (more["inspected"], more["sizes"]) == (0.5, [SIDE] * 4)
+
+
+def test_good_pictures_of_several_sizes_are_told(good: Path, tmp_path: Path, cli: Cli) -> None:
+    save(np.tile(brick(np.random.default_rng(6)), (2, 2)), good / "large.png")
+    ran = cli("inspect", "fit", str(good), "--as", str(tmp_path / "x.inspector"))
+    assert ran.code == 0
+    assert f"warning: the good pictures are {SIDE}x{SIDE} to {2 * SIDE}x{2 * SIDE} pixels" in ran.err
+
+
+def test_a_picture_or_a_template_that_is_not_there_is_a_line_and_the_rest_is_done(
+    fitted: Path, tmp_path: Path, cli: Cli
+) -> None:
+    ran = cli("inspect", "run", str(fitted), str(tmp_path / "good" / "00.png"), "gone.png", "--json")
+    assert (ran.code, len(ran.json["decisions"])) == (0, 1)
+    assert ran.json["skipped"] == [{"path": "gone.png", "reason": "No such file or directory"}]
+    whole = brick(np.random.default_rng(2)).repeat(2, axis=0).repeat(2, axis=1)
+    for number, name in enumerate(("a.png", "b.png")):
+        save(whole + number, tmp_path / "parts" / name)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("path,template\nparts/a.png,parts/a.png\nparts/b.png,gone.png\n")
+    output = str(tmp_path / "parts.inspector")
+    made = cli("inspect", "fit", str(tmp_path / "parts"), "--as", output, "--template-map", str(pairs), "--json")
+    assert (made.code, made.json["good_pictures"]) == (0, 1)
+    assert made.json["skipped"][0]["path"] == str(tmp_path / "parts" / "b.png")
+    assert "gone.png" in made.json["skipped"][0]["reason"]

@@ -17,6 +17,7 @@ from lookalike.inspecting import Inspector, from_bytes, to_bytes
 from lookalike.inspecting.aligned import LEAST, TemplateSet, difference
 from lookalike.inspecting.bank import Bank, coreset
 from lookalike.inspecting.detail import moments, unexplained
+from lookalike.inspecting.mask import cells
 from lookalike.inspecting.planes import blurred, box_mean, highest, lowest
 from lookalike.inspecting.regions import spots
 from lookalike.inspecting.surface import mahalanobis
@@ -389,3 +390,94 @@ def test_too_few_good_pictures_are_refused_and_unusable_ones_left_out() -> None:
         Inspector.fit([image(brick(RNG(n))) for n in range(3)], encoder=encoder, rate=0.01)
     with pytest.raises(ConfigError, match="encoder, or golden templates"):
         Inspector.fit([image(brick(RNG(19)))])
+
+
+# Masks
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 4), (7, 9), (14, 18), (20, 31)])
+def test_a_cell_is_inspected_where_any_pixel_in_it_is(height: int, width: int) -> None:
+    mask = RNG(30).random((14, 18)) > 0.9
+    found = cells(mask, height, width)
+    for row in range(height):
+        for column in range(width):
+            top, bottom = row * 14 // height, max((row + 1) * 14 // height, row * 14 // height + 1)
+            left, right = column * 18 // width, max((column + 1) * 18 // width, column * 18 // width + 1)
+            assert found[row, column] == mask[top:bottom, left:right].any()
+
+
+def left_half(side: int) -> Image:
+    mask = np.zeros((side, side))
+    mask[:, : side // 2] = 255
+    return image(mask, "mask.png")
+
+
+def with_noise(pixels: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    changed = pixels.copy()
+    changed[rows, columns] = RNG(31).choice([0.0, 255.0], changed[rows, columns].shape)
+    return changed
+
+
+def test_on_a_surface_what_the_mask_leaves_out_changes_no_score() -> None:
+    rng, encoder = RNG(32), registry.encoder(registry.DEFAULT_ENCODER)
+    good = [brick(rng) for _ in range(12)]
+    mask, right = left_half(96), slice(48, 96)
+    made, _ = Inspector.fit([image(one) for one in good], encoder=encoder, mask=mask)
+    # The right halves of these are those of others.
+    swapped = [np.hstack([one[:, :48], other[:, 48:]]) for one, other in zip(good, good[::-1], strict=True)]
+    again, _ = Inspector.fit([image(one) for one in swapped], encoder=encoder, mask=mask)
+    assert again.scores == pytest.approx(made.scores)
+    picture = brick(rng)
+    plain = made.decide(image(picture))
+    outside = made.decide(image(with_noise(picture, slice(20, 60), right)))
+    assert outside.score == pytest.approx(plain.score)
+    inside = made.decide(image(with_noise(picture, slice(40, 54), slice(14, 28))))
+    assert inside.defective
+    assert all(region.box[0] + region.box[2] <= 56 for region in inside.regions)
+    kept = from_bytes(to_bytes(made), "x.inspector", lambda _: encoder)
+    assert kept.decide(image(with_noise(picture, slice(20, 60), right))).score == pytest.approx(plain.score, abs=0.02)
+
+
+def test_on_a_part_what_the_mask_leaves_out_of_the_template_is_no_difference() -> None:
+    rng, golden = RNG(33), board()
+    good = [image(shaken(golden, rng)) for _ in range(6)]
+    made, _ = Inspector.fit(good, templates=[image(golden, "golden.png")], mask=left_half(256))
+    outside, inside = golden.copy(), golden.copy()
+    outside[120:134, 180:195] = 255 - outside[120:134, 180:195]
+    inside[120:134, 60:75] = 255 - inside[120:134, 60:75]
+    assert made.decide(image(shaken(outside, rng))).defective is False
+    found = made.decide(image(shaken(inside, rng)))
+    assert found.defective
+    assert abs(found.regions[0].box[0] + found.regions[0].box[2] / 2 - 67.5) < 8
+    kept = from_bytes(to_bytes(made), "x.inspector", registry.encoder)
+    assert kept.decide(image(shaken(outside, rng))).defective is False
+
+
+def test_the_light_is_told_by_the_whole_where_what_is_inspected_is_tiny() -> None:
+    golden = np.vstack([board(), np.full((64, 256), 200.0)])
+    mask = np.zeros(golden.shape)
+    mask[278:294, 98:114] = 255
+    made, _ = Inspector.fit([image(golden - n) for n in range(3)], templates=[image(golden)], mask=image(mask))
+    bad = golden.copy()
+    bad[285:295, 100:110] = 120
+    assert made.decide(image(golden * 0.8 + 10)).defective is False
+    assert made.decide(image(bad * 0.8 + 10)).defective
+
+
+def test_a_mask_of_another_shape_or_without_white_is_refused() -> None:
+    encoder, tall = registry.encoder(registry.DEFAULT_ENCODER), image(np.full((200, 100), 255), "tall.png")
+    with pytest.raises(InputError, match=r"mask black\.png has nothing white"):
+        Inspector.fit([], encoder=encoder, mask=image(np.zeros((96, 96)), "black.png"))
+    with pytest.raises(InputError, match="it is 96x96 pixels, and the mask 100x200: another shape"):
+        Inspector.fit([image(brick(RNG(n))) for n in range(3)], encoder=encoder, mask=tall)
+    with pytest.raises(InputError, match=r"template golden\.png does not go with the mask"):
+        Inspector.fit([image(board())], templates=[image(board(), "golden.png")], mask=tall)
+
+
+def test_a_part_that_is_not_wholly_in_view_is_told(aligned: Inspector) -> None:
+    moved = np.full((256, 256), 220.0)
+    moved[:, :216] = board()[:, 40:]
+    found = aligned.decide(image(moved))
+    assert found.defective is False
+    assert "only 84% of the part is in view" in found.reason
+    assert "in view" not in aligned.decide(image(board())).reason

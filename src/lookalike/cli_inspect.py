@@ -46,6 +46,12 @@ def inspect() -> None:
 @template_option
 @map_option
 @click.option(
+    "--mask",
+    metavar="FILE",
+    type=click.Path(),
+    help="What is inspected: white in a picture of the template's shape, else of the pictures'.  [default: all]",
+)
+@click.option(
     "--false-alarm-rate",
     metavar="RATE",
     type=float,
@@ -60,6 +66,7 @@ def fit(
     output: str,
     template: str | None,
     template_map: str | None,
+    mask: str | None,
     false_alarm_rate: float | None,
     encoder: str,
     as_json: bool,
@@ -77,6 +84,7 @@ def fit(
             output,
             template=template,
             template_map=template_map,
+            mask=mask,
             rate=false_alarm_rate,
             encoder=encoder,
             progress=count,
@@ -169,11 +177,19 @@ def _print_fitted(made: Fitted, as_json: bool) -> None:
         return print_json(made.as_dict())
     told = made.proof.threshold
     low, high = told.interval
+    part = "" if made.inspected == 1 else f", {made.inspected:.0%} of the picture inspected"
     click.echo(
-        f"{safe(made.path)}: {made.method}, {told.pictures} good pictures, {made.bytes / 1e6:.1f} MB\n"
+        f"{safe(made.path)}: {made.method}, {told.pictures} good pictures{part}, {made.bytes / 1e6:.1f} MB\n"
         f"false alarm rate {told.rate:.1%} in the mean; for these pictures {low:.1%} to {high:.1%} (95 %). "
         f"So many support {told.smallest:.1%} and more"
     )
+    if made.several_sizes:
+        least_w, most_w, least_h, most_h = made.sizes
+        click.echo(
+            f"warning: the good pictures are {least_w}x{least_h} to {most_w}x{most_h} pixels; "
+            "what is larger in one than in another is another thing: give them one size, or fit one inspector a size",
+            err=True,
+        )
     for one in made.proof.suspects:
         click.echo(f"warning: {safe(one.path)} {safe(one.reason)}", err=True)
     print_skipped(made.skipped)

@@ -10,8 +10,8 @@ from typing import Any
 
 from lookalike import registry
 from lookalike.errors import ConfigError, InputError, StoreError
-from lookalike.images import read, walk
-from lookalike.inspecting import Finding, Inspector, Proof, from_bytes, to_bytes
+from lookalike.images import Found, read, walk
+from lookalike.inspecting import SIZE_SLACK, Finding, Inspector, Proof, from_bytes, to_bytes
 from lookalike.pipeline import in_parallel, reason_of
 from lookalike.tables import replacing
 from lookalike.tabular import at_line, place_of, read_rows
@@ -27,13 +27,25 @@ _LARGEST_FILE = 200_000_000
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What `inspect fit` and `inspect add` came to: the file, its size, what it compares by, and what that rests on."""
+    """What `inspect fit` and `inspect add` came to: the file, its size, what it compares by, and what that rests on.
+
+    ``sizes`` holds the least and the most width and height of the good pictures, ``inspected`` the share of the picture
+    that is.
+    """
 
     path: str
     method: str
     bytes: int
     proof: Proof
     skipped: tuple[Skipped, ...]
+    sizes: tuple[int, int, int, int]
+    inspected: float
+
+    @property
+    def several_sizes(self) -> bool:
+        """Whether good pictures differ in width or height by more than a picture to be judged may."""
+        least_w, most_w, least_h, most_h = self.sizes
+        return most_w > least_w * (1 + SIZE_SLACK) or most_h > least_h * (1 + SIZE_SLACK)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -42,6 +54,8 @@ class Fitted:
             "inspector": self.path,
             "method": self.method,
             "bytes": self.bytes,
+            "inspected": self.inspected,
+            "sizes": list(self.sizes),
             **told,
             "skipped": [asdict(one) for one in self.skipped],
         }
@@ -112,7 +126,7 @@ class Templates:
         if self.one is not None:
             return [self.one]
         names = list(dict.fromkeys(self.by_path.values()))
-        return [read(name) for name in names] if len(names) <= MOST_TEMPLATES else []
+        return [image for name in names if (image := _readable(name))] if len(names) <= MOST_TEMPLATES else []
 
 
 def fit(
@@ -121,24 +135,27 @@ def fit(
     *,
     template: str | None = None,
     template_map: str | None = None,
+    mask: str | None = None,
     rate: float | None = None,
     encoder: str = registry.DEFAULT_ENCODER,
     progress: Progress = lambda _: None,
 ) -> Fitted:
     """Make an inspector of the good pictures in folders and files, and write it to ``output``.
 
-    Raise InputError where there are too few, ConfigError where they cannot support the rate.
+    What is white in ``mask``, which lies over the template, else over each picture, is inspected; None: all. Raise
+    InputError where there are too few, ConfigError where they cannot support the rate.
     """
     check_inspector(output)
     templates = Templates.given(template, template_map)
+    part = None if mask is None else read(mask)
     skipped: list[Skipped] = []
     pictures = _pictures(good, skipped, progress)
     if templates is None:
-        made, proof = Inspector.fit(pictures, encoder=registry.encoder(encoder), rate=rate)
+        made, proof = Inspector.fit(pictures, encoder=registry.encoder(encoder), rate=rate, mask=part)
     else:
         kept = templates.kept()
         of = None if templates.one is not None else templates.of
-        made, proof = Inspector.fit(pictures, templates=kept, template_of=of, rate=rate)
+        made, proof = Inspector.fit(pictures, templates=kept, template_of=of, rate=rate, mask=part)
     return _written(made, proof, output, skipped)
 
 
@@ -236,7 +253,16 @@ def _written(made: Inspector, proof: Proof, output: str, skipped: Sequence[Skipp
     except StoreError as error:
         raise ConfigError(str(error)) from error
     method = "template" if made.model is None else "surface"
-    return Fitted(output, method, len(data), proof, (*skipped, *proof.skipped))
+    share = 1.0 if made.mask is None else float(made.mask.mean())
+    return Fitted(output, method, len(data), proof, (*skipped, *proof.skipped), made.sizes, share)
+
+
+def _readable(path: str) -> Image | None:
+    """Return a template, None where it cannot be read: whoever asks for it is told why."""
+    try:
+        return read(path)
+    except InputError:
+        return None
 
 
 def _pictures(places: Sequence[str], skipped: list[Skipped], progress: Progress) -> Iterator[Image]:
@@ -263,11 +289,21 @@ def _paths(places: Sequence[str], skipped: list[Skipped]) -> Iterator[str]:
         if "#" in place and not os.path.exists(os.path.expanduser(place)):
             yield place
             continue
-        for found in walk(place):
+        for found in _walked(place, alone=len(places) == 1):
             if isinstance(found, Skipped):
                 skipped.append(found)
             else:
                 yield found.path
+
+
+def _walked(place: str, *, alone: bool) -> Iterator[Found | Skipped]:
+    """Yield what lies in a folder, or a file; a line for what is not there, where others are to be looked at too."""
+    try:
+        yield from walk(place)
+    except InputError as error:
+        if alone:
+            raise
+        yield Skipped(place, str(error).removeprefix(f"cannot walk {place}: "))
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

@@ -5,6 +5,7 @@
     aligned     parts that always look the same: the picture laid on a golden template, and what differs by more than
                 a pixel or two of shift, light and blur explain
     threshold   scores of good pictures -> a threshold that keeps a false alarm rate, and what so few can support
+    mask        which part of a picture is inspected
     regions     heat -> boxes
     inspector   the three methods: fit, update, decide
     kept        an inspector as the bytes of one sealed file
@@ -15,12 +16,13 @@ A score is higher the less a picture looks like the good ones.
 from __future__ import annotations
 
 from lookalike.inspecting.aligned import AlignedView, TemplateSet
-from lookalike.inspecting.inspector import Finding, Inspector, Measured, Proof
+from lookalike.inspecting.inspector import SIZE_SLACK, Finding, Inspector, Measured, Proof
 from lookalike.inspecting.kept import from_bytes, to_bytes
 from lookalike.inspecting.regions import Region
 from lookalike.inspecting.threshold import Threshold
 
 __all__ = [
+    "SIZE_SLACK",
     "AlignedView",
     "Finding",
     "Inspector",

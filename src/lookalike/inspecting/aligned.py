@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
+from lookalike.inspecting.mask import Mask, over
 from lookalike.inspecting.planes import blurred, box_mean, box_of, highest, lowest
 from lookalike.inspecting.regions import Spot
 from lookalike.registration import align, register
 from lookalike.types import Float32, Image, Registration
 
 Matrix: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
 
 TOLERANCE = 2
 """How many pixels an edge may have moved."""
@@ -39,6 +39,7 @@ _STEP = 3
 _TRIMMED = 0.9
 _LEAST_GAIN, _MOST_GAIN = 0.15, 6.0
 _LEAST_OVERLAP = 0.7
+_FEWEST_LIT = 50
 _BORDER = TOLERANCE + WINDOW // 2 + 4  # beyond its border a picture may have been blurred with anything
 _CANDIDATES = 3
 _COARSE_SOFT = 2.0
@@ -52,13 +53,15 @@ class AlignedView:
     """How a picture differs from its template.
 
     ``heat`` (H, W), in levels of the template's and at least ``LEAST``, lies in the template's frame; ``matrix`` (3, 3)
-    takes its points to pixels of the picture. ``template`` is the name of the one that was used.
+    takes its points to pixels of the picture. ``template`` is the name of the one that was used; of what is inspected
+    in it the share ``seen`` lies in the picture.
     """
 
     heat: Float32
     matrix: Matrix
     template: str
     registration: Registration
+    seen: float
 
     @property
     def score(self) -> float:
@@ -89,9 +92,10 @@ class TemplateSet:
         self.images = tuple(templates)
         self._small = np.stack([_thumbnail(image) for image in templates])
 
-    def view(self, image: Image, template: Image | None = None) -> AlignedView | str:
+    def view(self, image: Image, template: Image | None = None, mask: Mask | None = None) -> AlignedView | str:
         """Return how a picture differs from ``template``, else from the one of these that it fits best.
 
+        ``mask`` says which part of the template is compared, None all of it; all of it is laid on the picture.
         Where it fits none, or its light cannot be told, return why in one plain sentence.
         """
         candidates = [template] if template is not None else self._likeliest(image)
@@ -99,7 +103,7 @@ class TemplateSet:
         registration, best = max(found, key=lambda pair: pair[0].agreement or -1.0)
         if not registration.found:
             return f"it does not lie on its template: {registration.reason}"
-        return _view(best, image, registration)
+        return _view(best, image, registration, mask)
 
     def _likeliest(self, image: Image) -> list[Image]:
         """Return the few templates that look most like the picture when both are tiny."""
@@ -107,27 +111,34 @@ class TemplateSet:
         return [self.images[row] for row in order[:_CANDIDATES]]
 
 
-def _view(template: Image, image: Image, registration: Registration) -> AlignedView | str:
+def _view(template: Image, image: Image, registration: Registration, mask: Mask | None) -> AlignedView | str:
     golden, picture = _reduced(template), _reduced(image)
     registration = _refined(golden, picture, registration)
-    laid, mask = align(picture, registration, golden.pixels.shape[:2])
-    inside = _eroded(mask)
-    if inside.mean() < _LEAST_OVERLAP:
-        return f"it covers only {inside.mean():.0%} of its template"
-    heat = np.full(mask.shape, LEAST, np.float32)
+    laid, covered = align(picture, registration, golden.pixels.shape[:2])
+    inspected = np.ones(covered.shape, np.bool_) if mask is None else over(mask, covered.shape)
+    inside = _eroded(covered)
+    if (compared := inside[inspected].mean()) < _LEAST_OVERLAP:
+        return f"it covers only {compared:.0%} of {'its template' if mask is None else 'what is inspected'}"
+    heat = np.full(covered.shape, LEAST, np.float32)
     for channel in range(1 if _is_grey(golden) and _is_grey(picture) else 3):
-        pair = _matched(golden.pixels[..., channel], laid[..., channel], mask)
+        planes = golden.pixels[..., channel], laid[..., channel]
+        # What is inspected may be too small to tell the light by.
+        pair = _matched(*planes, covered & inspected) or _matched(*planes, covered)
         if pair is None:
             return "its light cannot be matched to the template's: nearly no contrast, or the wrong way round"
-        np.maximum(heat, difference(*pair), out=heat)
-    heat[~inside] = LEAST
+        np.maximum(heat, difference(*pair, inspected), out=heat)
+    heat[~(inside & inspected)] = LEAST
     rows = np.vstack([np.array(registration.matrix, np.float64), (0.0, 0.0, 1.0)])
-    return AlignedView(heat, _scaling(box_of(image, SIDE)) @ rows, template.source, registration)
+    return AlignedView(
+        heat, _scaling(box_of(image, SIDE)) @ rows, template.source, registration, float(covered[inspected].mean())
+    )
 
 
-def difference(template: Float32, picture: Float32) -> Float32:
+def difference(template: Float32, picture: Float32, inspected: Mask | None = None) -> Float32:
     """Return (H, W), in levels, how far two planes differ by more than ``TOLERANCE`` pixels of shift explain."""
     apart = np.maximum(_outside(picture, template), _outside(template, picture))
+    if inspected is not None:
+        apart[~inspected] = 0
     return np.maximum(box_mean(apart, WINDOW), 0)
 
 
@@ -189,7 +200,12 @@ def _with_matrix(registration: Registration, matrix: Matrix) -> Registration:
 
 
 def _matched(template: NDArray[np.uint8], laid: NDArray[np.uint8], mask: Mask) -> tuple[Float32, Float32] | None:
-    """Return the two planes equally soft and in the template's light; None where that cannot be had."""
+    """Return the two planes equally soft and in the template's light; None where that cannot be had.
+
+    Only pixels of ``mask`` tell the light.
+    """
+    if mask[::_STEP, ::_STEP].sum() < _FEWEST_LIT:
+        return None
     plain = blurred(template.astype(np.float32), _SOFT), blurred(laid.astype(np.float32), _SOFT)
     fits = []
     for blur in _BLURS:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from lookalike.errors import ConfigError, InputError, SpaceMismatch
 from lookalike.inspecting import surface
 from lookalike.inspecting.aligned import AlignedView, TemplateSet
+from lookalike.inspecting.mask import Mask, filled, inspected, over
 from lookalike.inspecting.planes import enlarged
 from lookalike.inspecting.regions import Region, Spot, spots
 from lookalike.inspecting.threshold import Threshold, chance, threshold
@@ -29,13 +31,16 @@ MOST_AT_ONCE = 300
 """So many good pictures are learned together, which takes a megabyte or two of memory each; more are added to these."""
 SUSPECT = 8.0
 """So many times the usual spread above the usual score, a picture among the good is told as an outlier."""
+SIZE_SLACK = 0.02
+"""A picture may be so much smaller than the smallest of the good ones, or larger than the largest."""
 _LEAST_FOR_SUSPECTS = 5
 _SPREAD = 1.4826  # of a normal distribution: its deviation in median absolute deviations
 _FLAT = 1e-6
 _WHERE = 0.5
-_SIZE_SLACK = 0.02
 _HEAT_SIDE = 256
 _MOST_REGIONS = 100
+_MOSTLY = 0.9
+_CONTENT_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ class Inspector:
 
     Without templates the encoder's ``space`` is that of ``model``; with them there is neither. ``scores`` (n, tests)
     are those of the good pictures, each by what was learned from others; ``names`` are theirs. ``sizes`` holds the
-    least and the most width and height of the good pictures.
+    least and the most width and height of the good pictures. ``mask`` says what of a template, else of a picture, is
+    inspected, None all of it. ``contents`` are hashes of the good pictures' pixels: each picture counts once.
     """
 
     rate: float | None
@@ -132,6 +138,8 @@ class Inspector:
     model: surface.Model | None = None
     templates: TemplateSet | None = None
     encoder: Encoder | None = None
+    mask: Mask | None = None
+    contents: frozenset[str] = frozenset()
     calibrated: Threshold = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,30 +154,38 @@ class Inspector:
         templates: Sequence[Image] = (),
         template_of: Callable[[Image], Image] | None = None,
         rate: float | None = None,
+        mask: Image | None = None,
     ) -> tuple[Inspector, Proof]:
         """Return an inspector of good pictures, and what its threshold rests on.
 
         With ``templates`` (or a ``template_of`` each picture) parts are compared with these; without, ``encoder`` looks
-        at surfaces. ``rate`` is the false alarm rate; None: 5 %, or the least that so few pictures support. Raise
-        InputError where there are too few, ConfigError where they cannot support the rate.
+        at surfaces. ``rate`` is the false alarm rate; None: 5 %, or the least that so few pictures support. Of
+        ``mask``, which lies over the template, else over each picture, the white part is inspected. Raise InputError
+        where there are too few, ConfigError where they cannot support the rate.
         """
+        part = None if mask is None else inspected(mask)
         if templates or template_of is not None:
-            return _fit_aligned(good, templates, template_of, rate)
+            return _fit_aligned(good, templates, template_of, rate, part)
         if encoder is None:
             raise ConfigError("an inspector needs an encoder, or golden templates")
-        return _fit_surface(good, encoder, rate)
+        return _fit_surface(good, encoder, rate, part)
 
     def update(
         self, good: Iterable[Image], template_of: Callable[[Image], Image] | None = None
     ) -> tuple[Inspector, Proof]:
-        """Return the inspector with more good pictures, each scored by what was known before; this one stays."""
-        after, pictures = self, iter(good)
+        """Return the inspector with more good pictures, each scored by what was known before; this one stays.
+
+        What it was fitted on already is left out, and told.
+        """
+        after, pictures = self, _Once(good, self.contents)
         skipped: tuple[Skipped, ...] = ()
         while more := list(islice(pictures, MOST_AT_ONCE // 4)):
             after, then = after._grown(more, template_of)
             skipped += then
+        skipped = (*skipped, *pictures.repeated)
         if after is self:
             raise InputError(f"there is no good picture to add{_first(skipped)}")
+        after = replace(after, contents=frozenset(pictures.seen))
         return after, Proof(after.calibrated, after._suspects(len(self.names)), skipped)
 
     def _grown(
@@ -216,28 +232,25 @@ class Inspector:
 
     def _look(self, image: Image, template_of: Callable[[Image], Image] | None) -> Any:
         """Return what the tests need of a picture; raise InputError, with a reason alone, where it cannot be judged."""
-        _check(image)
         self._check_size(image)
         if self.model is None:
+            _check(image)
             template = template_of(image) if template_of is not None else None
             if template is None and self.templates is None:
                 raise InputError("it has no template; name one with --template or --template-map")
-            view = (self.templates or TemplateSet([template] if template else [])).view(image, template)
-            if isinstance(view, str):
-                raise InputError(view)
-            return view
+            return _viewed(self.templates, image, template, self.mask)
         if self.encoder is None:
             raise ConfigError("the inspector has no encoder to look with")
         if self.encoder.space != self.space:
             raise SpaceMismatch(self.space, self.encoder.space, "fit the inspector again with this encoder")
-        return surface.look(image, self.encoder)
+        return _seen(image, self.encoder, self.mask)
 
     def _check_size(self, image: Image) -> None:
         width, height = image.size
         least_w, most_w, least_h, most_h = self.sizes
-        fits = least_w * (1 - _SIZE_SLACK) <= width <= most_w * (1 + _SIZE_SLACK) and least_h * (
-            1 - _SIZE_SLACK
-        ) <= height <= most_h * (1 + _SIZE_SLACK)
+        fits = least_w * (1 - SIZE_SLACK) <= width <= most_w * (1 + SIZE_SLACK) and least_h * (
+            1 - SIZE_SLACK
+        ) <= height <= most_h * (1 + SIZE_SLACK)
         if not fits:
             usual = (
                 f"{most_w}x{most_h}"
@@ -285,7 +298,7 @@ class Inspector:
         return Finding(
             image.source,
             Verdict.NO_MATCH if bad else Verdict.MATCH,
-            _reason(evidence, regions, p, len(self.scores), bad),
+            _reason(evidence, regions, p, len(self.scores), bad) + _in_view(seen),
             score,
             limit,
             self.calibrated.rate,
@@ -330,9 +343,11 @@ class Inspector:
         )
 
 
-def _fit_surface(good: Iterable[Image], encoder: Encoder, rate: float | None) -> tuple[Inspector, Proof]:
-    pictures = iter(good)
-    looked, skipped = _looked(islice(pictures, MOST_AT_ONCE), lambda image: surface.look(_check(image), encoder))
+def _fit_surface(
+    good: Iterable[Image], encoder: Encoder, rate: float | None, mask: Mask | None
+) -> tuple[Inspector, Proof]:
+    pictures = _Once(good)
+    looked, skipped = _looked(islice(pictures, MOST_AT_ONCE), lambda image: _seen(image, encoder, mask))
     if len(looked) < LEAST_SURFACE:
         raise InputError(
             f"{_counted(len(looked))} too few: it takes two to tell how good ones differ, and 19 for a false "
@@ -342,33 +357,86 @@ def _fit_surface(good: Iterable[Image], encoder: Encoder, rate: float | None) ->
     model, scores = surface.fit([seen for _, seen in looked])
     names = tuple(image.source for image, _ in looked)
     sizes = _sizes([image for image, _ in looked])
-    made = Inspector(rate, scores, names, sizes, encoder.space, model, encoder=encoder)
+    made = Inspector(rate, scores, names, sizes, encoder.space, model, encoder=encoder, mask=mask)
     while more := list(islice(pictures, MOST_AT_ONCE // 4)):
         made, then = made._grown(more)
         skipped += then
-    return made, Proof(made.calibrated, made._suspects(), skipped)
+    made = replace(made, contents=frozenset(pictures.seen))
+    return made, Proof(made.calibrated, made._suspects(), (*skipped, *pictures.repeated))
 
 
 def _fit_aligned(
-    good: Iterable[Image], templates: Sequence[Image], template_of: Callable[[Image], Image] | None, rate: float | None
+    good: Iterable[Image],
+    templates: Sequence[Image],
+    template_of: Callable[[Image], Image] | None,
+    rate: float | None,
+    mask: Mask | None,
 ) -> tuple[Inspector, Proof]:
     known = TemplateSet(templates) if templates else None
+    if mask is not None:
+        _check_masked(templates, mask)
 
     def look(image: Image) -> float:
-        _check(image)
         template = template_of(image) if template_of is not None else None
-        view = (known or TemplateSet([template] if template else [])).view(image, template)
-        if isinstance(view, str):
-            raise InputError(view)
-        return view.score
+        return _viewed(known, _check(image), template, mask).score
 
-    looked, skipped = _looked(good, look)
+    pictures = _Once(good)
+    looked, skipped = _looked(pictures, look)
     if not looked:
         raise InputError(f"there is no good picture to calibrate on{_first(skipped)}")
     scores = np.array([[score] for _, score in looked])
     names = tuple(image.source for image, _ in looked)
-    made = Inspector(rate, scores, names, _sizes([image for image, _ in looked]), templates=known)
-    return made, Proof(made.calibrated, made._suspects(), skipped)
+    sizes, seen = _sizes([image for image, _ in looked]), frozenset(pictures.seen)
+    made = Inspector(rate, scores, names, sizes, templates=known, mask=mask, contents=seen)
+    return made, Proof(made.calibrated, made._suspects(), (*skipped, *pictures.repeated))
+
+
+class _Once:
+    """Good pictures, each of which comes once: two of the same pixels say no more than one."""
+
+    def __init__(self, pictures: Iterable[Image], known: Iterable[str] = ()) -> None:
+        self._pictures, self.seen = iter(pictures), set(known)
+        self.repeated: list[Skipped] = []
+
+    def __iter__(self) -> Iterator[Image]:
+        return self
+
+    def __next__(self) -> Image:
+        while True:
+            image = next(self._pictures)
+            content = hashlib.sha256(image.pixels.tobytes()).hexdigest()[:_CONTENT_DIGITS]
+            if content not in self.seen:
+                self.seen.add(content)
+                return image
+            self.repeated.append(Skipped(image.source, "the same picture was learned already; it counts once"))
+
+
+def _seen(image: Image, encoder: Encoder, mask: Mask | None) -> surface.Look:
+    """Return what is kept of a picture of a surface."""
+    return surface.look(_check(image if mask is None else filled(image, mask)), encoder, mask)
+
+
+def _viewed(templates: TemplateSet | None, image: Image, template: Image | None, mask: Mask | None) -> AlignedView:
+    """Return how a picture differs from its template; raise InputError, with a reason alone, where it fits none."""
+    view = (templates or TemplateSet([template] if template else [])).view(image, template, mask)
+    if isinstance(view, str):
+        raise InputError(view)
+    return view
+
+
+def _check_masked(templates: Sequence[Image], mask: Mask) -> None:
+    """Raise InputError where the mask cannot lie over a template."""
+    for one in templates:
+        try:
+            over(mask, one.pixels.shape)
+        except InputError as error:
+            raise InputError(f"the template {one.source} does not go with the mask: {error}") from error
+
+
+def _in_view(seen: Any) -> str:
+    """Return what to say where a good part of the template is not in the picture, and so was not compared."""
+    missing = isinstance(seen, AlignedView) and seen.seen < _MOSTLY
+    return f"; only {seen.seen:.0%} of the part is in view" if missing else ""
 
 
 def _looked(good: Iterable[Image], look: Callable[[Image], Any]) -> tuple[list[tuple[Image, Any]], tuple[Skipped, ...]]:

@@ -2,7 +2,7 @@
 
 lookalike inspector 1\\n        what it is, and the version of this layout
 32 bytes                       sha256 of all that follows
-.npz                           ``header`` (JSON: rate, names, sizes, space, tests) and the arrays
+.npz                           ``header`` (JSON: rate, names, sizes, contents, space, tests) and the arrays
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def _header(inspector: Inspector) -> NDArray[np.uint8]:
         "rate": inspector.rate,
         "names": list(inspector.names),
         "sizes": list(inspector.sizes),
+        "contents": sorted(inspector.contents),
         "space": None if inspector.space is None else inspector.space.as_dict(),
         "tests": list(inspector.tests),
         "templates": [] if inspector.templates is None else [one.source for one in inspector.templates.images],
@@ -90,6 +91,8 @@ def _arrays(inspector: Inspector) -> dict[str, NDArray[Any]]:
             "products": model.moments.products,
             "answers": model.moments.answers,
         }
+    if inspector.mask is not None:
+        arrays["mask"] = inspector.mask
     for number, image in enumerate(inspector.templates.images if inspector.templates else ()):
         arrays[f"template{number}"] = image.pixels
     return arrays
@@ -133,7 +136,9 @@ def _read(body: bytes) -> Inspector:
             scores=arrays["scores"],
             names=tuple(told["names"]),
             sizes=(width, most_width, height, most_height),
+            contents=frozenset(told["contents"]),
             space=None if told["space"] is None else Space(**told["space"]),
             model=model,
             templates=TemplateSet(templates) if templates else None,
+            mask=arrays.get("mask"),
         )

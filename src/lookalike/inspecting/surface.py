@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from lookalike.errors import ConfigError
 from lookalike.inspecting.bank import MOST_PATCHES, Bank, coreset
 from lookalike.inspecting.detail import SIDE, WINDOW, Moments, moments, unexplained
+from lookalike.inspecting.mask import Mask, cells
 from lookalike.inspecting.planes import box_mean, box_of, enlarged, grey
 from lookalike.protocols import Encoder, FeatureMaps
 from lookalike.types import Float32, Image
@@ -46,7 +47,7 @@ class Look:
     """What is kept of a picture: ``patches`` (h, w, C), the mean of them (C,), its luma, and its size in pixels.
 
     Patches are float16 and the luma is in whole levels, uint8, since hundreds are held at a time. One pixel of the luma
-    stands for ``box`` x ``box``.
+    stands for ``box`` x ``box``. ``mask`` says what of the picture is inspected, None all of it.
     """
 
     patches: NDArray[np.float16]
@@ -54,15 +55,24 @@ class Look:
     levels: NDArray[np.uint8]
     box: int
     size: tuple[int, int]
+    mask: Mask | None = None
 
     @property
     def plane(self) -> Float32:
         """The luma (H, W) in levels."""
         return self.levels.astype(np.float32)
 
+    @property
+    def inside(self) -> Mask:
+        """Which patches (h, w) are inspected."""
+        return _inside(self.mask, self.patches.shape[:2])
 
-def look(image: Image, encoder: Encoder) -> Look:
-    """Return what is kept of a picture. Large ones are looked at in tiles, so that small defects stay in sight."""
+
+def look(image: Image, encoder: Encoder, mask: Mask | None = None) -> Look:
+    """Return what is kept of a picture, already filled where ``mask`` says that nothing is inspected.
+
+    Large ones are looked at in tiles, so that small defects stay in sight.
+    """
     if not isinstance(encoder, FeatureMaps):
         raise ConfigError(
             f"encoder {encoder.space.encoder} shows no feature maps, by which defects are found; "
@@ -78,10 +88,15 @@ def look(image: Image, encoder: Encoder) -> Look:
         lines.append(np.concatenate(found, axis=2))
     features = np.concatenate(lines, axis=1)
     # The mean is that of all patches as they are, before neighbours are averaged.
-    mean = features.mean(axis=(1, 2), dtype=np.float64)
+    mean = features[:, _inside(mask, features.shape[1:])].mean(axis=1, dtype=np.float64)
     around = np.stack([box_mean(plane, _AROUND) for plane in features], axis=-1)
     levels = np.rint(grey(image, SIDE)).astype(np.uint8)
-    return Look(around.astype(np.float16), mean, levels, box_of(image, SIDE), (pixels.shape[1], pixels.shape[0]))
+    size = pixels.shape[1], pixels.shape[0]
+    return Look(around.astype(np.float16), mean, levels, box_of(image, SIDE), size, mask)
+
+
+def _inside(mask: Mask | None, shape: tuple[int, ...]) -> Mask:
+    return np.ones(shape, np.bool_) if mask is None else cells(mask, *shape)
 
 
 def _middle(maps: dict[str, Float32], name: str) -> Float32:
@@ -200,18 +215,21 @@ def _thinned(seen: Look, scales: Float32, seed: int) -> Float32:
 
 def _scales(looks: Sequence[Look]) -> Float32:
     """Return (C,) the deviation of each channel over all patches of all pictures; 1 where there is none."""
-    total = np.stack([one.patches.reshape(-1, one.patches.shape[-1]).mean(axis=0, dtype=np.float64) for one in looks])
-    square = np.stack([(one.patches.astype(np.float64) ** 2).mean(axis=(0, 1)) for one in looks])
+    total = np.stack([one.patches[one.inside].mean(axis=0, dtype=np.float64) for one in looks])
+    square = np.stack([(one.patches[one.inside].astype(np.float64) ** 2).mean(axis=0) for one in looks])
     deviation = np.sqrt(np.maximum(square.mean(axis=0) - total.mean(axis=0) ** 2, 0))
     return np.asarray(np.where(deviation > 1e-6, deviation, 1.0), np.float32)
 
 
 def _flat(seen: Look, scales: Float32) -> Float32:
-    return np.asarray(seen.patches.reshape(-1, seen.patches.shape[-1]).astype(np.float32) / scales, np.float32)
+    """Return (P, C) the patches that are inspected."""
+    return np.asarray(seen.patches[seen.inside].astype(np.float32) / scales, np.float32)
 
 
 def _patch_heat(bank: Bank, scales: Float32, seen: Look) -> Float32:
-    return np.asarray(bank.distances(_flat(seen, scales)).reshape(seen.patches.shape[:2]), np.float32)
+    heat = np.zeros(seen.patches.shape[:2], np.float32)
+    heat[seen.inside] = bank.distances(_flat(seen, scales))
+    return heat
 
 
 def detail_margin(box: int) -> int:
