@@ -11,7 +11,13 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    generate_uid,
+)
 
 from conftest import Cli
 from lookalike.errors import InputError, UnreadableImage
@@ -144,6 +150,42 @@ def test_what_has_no_pixels_or_no_decoder_says_so() -> None:
     broken.PixelData = broken.PixelData[:100]
     with pytest.raises(UnreadableImage, match="DICOM"):
         read_bytes(written(broken))
+
+
+def test_a_preamble_that_looks_like_another_format_hides_no_dicom(tmp_path: Path) -> None:
+    made = dataset()
+    plain = written(made)
+    for start in (b"II*\0", b"MM\0*", b"\xff\xd8\xff\xe0", b"BM"):
+        data = start + plain[len(start) :]
+        assert (read_bytes(data).pixels == read_bytes(plain).pixels).all()
+    assert read_header(b"II*\0" + plain[4:]).format == "DICOM"
+
+
+def test_a_deflated_file_is_read_as_far_as_the_limit_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dataset(np.zeros((400, 400), np.uint16))
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    made.PixelData = np.tile(RAMP, (25, 25)).tobytes()
+    data = written(made)
+    assert len(data) < 10_000
+    assert (read_bytes(data).pixels[:16, :16, 0] == levels()).all()
+    monkeypatch.setenv("LOOKALIKE_MAX_BYTES", "100000")
+    with pytest.raises(UnreadableImage, match="raise LOOKALIKE_MAX_BYTES"):
+        read_bytes(data)
+    monkeypatch.delenv("LOOKALIKE_MAX_BYTES")
+    with pytest.raises(UnreadableImage, match="DICOM"):
+        read_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableImage, match="damaged DICOM: deflated"):
+        read_bytes(data[:132] + b"\x02\0\x01\0" + data[136:])
+
+
+def test_what_of_a_jpeg_no_decoder_reads_is_not_called_damaged() -> None:
+    made = dataset(BitsStored=12, HighBit=11)
+    made.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+    with pytest.raises(UnreadableImage, match=r"JPEG Extended.* with 12 bits.*pylibjpeg") as refused:
+        read_bytes(written(made))
+    assert "damaged" not in str(refused.value)
 
 
 def test_a_compression_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import io
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ BYTES_A_PIXEL = 40
 
 _FRAME = re.compile(r"(.+)#([1-9]\d{0,6})", re.DOTALL)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_EXTENDED_JPEG, _BITS_OF_JPEG = "1.2.840.10008.1.2.4.51", 8
+_UNPACKED_AT_ONCE = 1 << 20
 _LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91")
 _NAMES = """
     Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit
@@ -127,11 +130,24 @@ def is_dicom(data: bytes) -> bool:
 
 def _parsed(data: bytes, names: Sequence[str]) -> Any:
     """Return the dataset with only these elements in it."""
-    if _DEFLATED in data[:2048]:
-        raise Refused("a deflated DICOM file, which could unpack to any size; save it uncompressed (dcmconv does)")
     with damage_names("DICOM"):
+        if _DEFLATED in data[:2048]:
+            _check_deflated(data, Limits.from_environment())
         # Forced where there is no preamble; what the bytes are was looked at before.
         return _pydicom("").dcmread(io.BytesIO(data), force=True, specific_tags=list(names))
+
+
+def _check_deflated(data: bytes, limits: Limits) -> None:
+    """Refuse a deflated file that unpacks to more bytes than a file may have; what it unpacks to is not kept."""
+    if data[132:138] != b"\x02\0\0\0UL":
+        raise Refused("damaged DICOM: deflated, and it does not say where that begins")
+    # What the file says of itself is not deflated; its first element is the length of the rest of that.
+    left = data[144 + int.from_bytes(data[140:144], "little") :]
+    unpacker, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while left and not unpacker.eof:
+        total += len(unpacker.decompress(left, _UNPACKED_AT_ONCE))
+        limits.check_bytes(total)
+        left = unpacker.unconsumed_tail
 
 
 def _check(found: Any, frame: int | None, limits: Limits) -> None:
@@ -154,6 +170,11 @@ def _values(found: Any, number: int) -> Values:
         values: Values = np.asarray(pixels.pixel_array(found, index=number))
     except (RuntimeError, NotImplementedError) as error:
         name = getattr(_transfer_syntax(found), "name", "unknown")
+        if str(_transfer_syntax(found)) == _EXTENDED_JPEG and int(found.get("BitsStored") or 0) > _BITS_OF_JPEG:
+            raise Refused(
+                f"DICOM of {name} with {found.BitsStored} bits, which no decoder that is installed reads; "
+                "pylibjpeg with pylibjpeg-libjpeg does (its licence is GPL)"
+            ) from error
         if "missing dependencies" in str(error) or "missing required dependencies" in str(error):
             way = MissingDependency(f"decoding DICOM of {name}", "dicom")
             raise Refused(str(way)) from error

@@ -38,6 +38,8 @@ _PLUGINS: dict[str, tuple[str, str, float]] = {
 }
 
 _SIGNATURES = {
+    # First, since what comes before its own mark may look like another format: many begin as a TIFF does.
+    "DICOM": dicom.SIGNATURE,
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "GIF": re.compile(rb"GIF8[79]a"),
@@ -45,7 +47,6 @@ _SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "PPM": re.compile(rb"P[1-6][\s#]"),
-    "DICOM": dicom.SIGNATURE,
 }
 
 # Not read, but worth a name in the reason.
