@@ -296,6 +296,10 @@ def test_pages_of_dicom_pictures_say_that_they_are_no_diagnosis(tmp_path: Path, 
     ran = cli("search", str(folder / "0.dcm"), "-g", str(gallery), "--html", str(page))
     assert ran.code == 0, ran.err
     assert "No diagnosis" in page.read_text()
+    ran = cli("compare", str(folder / "0.dcm"), str(folder / "1.dcm"), "--explain", str(page))
+    assert ran.code == 0, ran.err
+    # Right below the verdict, above all pictures: nobody has to look for it.
+    assert 0 < page.read_text().index("No diagnosis") < page.read_text().index("<figure>")
     cli("index", str(photos), "-g", str(tmp_path / "p"))
     query = str(next(iter(photos.iterdir())))
     for flags, said in (((), False), (("--medical",), True)):
