@@ -134,6 +134,18 @@ def test_no_two_near_copies_among_hits_and_likes(gallery: Gallery, tmp_path: Pat
     assert len(found.hits) == 8
 
 
+def test_a_crowd_of_copies_does_not_hide_what_lies_behind_it(gallery: Gallery, tmp_path: Path) -> None:
+    like = at(tmp_path, 2, 0)
+    vector = gallery.embeddings([like]).vectors[0]
+    for number in range(60):
+        add(gallery, str(tmp_path / "crowd" / f"{number}.png"), vector)
+    found = Recommender(gallery).fit([like]).decide(3)
+    assert found.copies == 60
+    assert len(found.hits) == 3
+    everything = Recommender(gallery).fit([like]).decide(200)
+    assert len(everything.hits) == 12 * 8 - 1
+
+
 def test_a_dislike_pushes_its_kind_down(gallery: Gallery, tmp_path: Path) -> None:
     like, less = at(tmp_path, 2, 0), at(tmp_path, 7, 1)
     plain, without = (

@@ -19,6 +19,7 @@ from lookalike.types import Float32, Item
 DEFAULT_DIVERSITY = 0.3
 _CANDIDATES, _CANDIDATES_A_HIT = 50, 5
 """Of each like so many of the nearest are looked at: at least, and for each hit that is wanted."""
+_MORE = 4
 _METRIC = "cosine"
 
 
@@ -87,18 +88,28 @@ class Recommender:
     def decide(self, k: int = 10) -> Recommendations:
         """Return up to ``k`` recommendations; fewer where the filter or the gallery holds no more that are no copies.
 
-        Candidates are the nearest of each like; pictures are opened only to tell near copies.
+        Candidates are the nearest of each like, more where these are copies; pictures are opened only to tell near
+        copies.
         """
         if k < 1:
             raise ConfigError(f"k is how many recommendations are wanted, at least 1, got {k}")
         if not self._likes:
             raise ConfigError("name at least one item that is liked (`lookalike list` shows ids and paths)")
+        count = max(_CANDIDATES, _CANDIDATES_A_HIT * k) + len(self._likes) + len(self._less)
+        before = -1
+        while True:
+            ids = self._candidates(count)
+            found = self._chosen(ids, k) if ids else Recommendations((), 0)
+            # A crowd of copies around a like may be all that was looked at.
+            if len(found.hits) == k or not found.copies or len(ids) == before:
+                return found
+            before, count = len(ids), count * _MORE
+
+    def _chosen(self, ids: Sequence[str], k: int) -> Recommendations:
+        """Return up to ``k`` of some candidates, at least one."""
         known = [*self._likes, *self._less]
         stored = self._gallery.embeddings(known).vectors
         likes, dislikes = np.split(stored, [len(self._likes)])
-        ids = self._candidates(k)
-        if not ids:
-            return Recommendations((), 0)
         items, vectors = self._gallery.get(ids), self._gallery.embeddings(ids).vectors
         of_likes = tastes(vectors, likes)
         scores = relevance(of_likes, vectors.astype(np.float64) @ dislikes.T)
@@ -121,10 +132,9 @@ class Recommender:
     def _items(self, names: Sequence[str]) -> dict[str, Item]:
         return {item.id: item for item in self._gallery.get(names)}
 
-    def _candidates(self, k: int) -> list[str]:
-        """Return the ids of the nearest of each like, in a fixed order, without what was said already."""
+    def _candidates(self, count: int) -> list[str]:
+        """Return the ids of the ``count`` nearest of each like, in a fixed order, without what was said already."""
         said = {*self._likes, *self._less}
-        count = max(_CANDIDATES, _CANDIDATES_A_HIT * k) + len(said)
         queries = self._gallery.embeddings(list(self._likes))
         found = self._gallery.search_each(queries, count, metric=_METRIC, where=self._where)
         return sorted({hit.id for hits in found for hit in hits} - said)
