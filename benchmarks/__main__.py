@@ -44,7 +44,7 @@ def main() -> int:
         return _list()
     quick = ["--quick"] if options.quick else []
     peers = ["--peers", options.peers] if options.peers else []
-    return max(_run(name, [*quick, *(peers if name == "indexing" else [])]) for name in NAMES)
+    return max(run(name, [*quick, *(peers if name == "indexing" else [])]) for name in NAMES)
 
 
 def _list() -> int:
@@ -54,7 +54,8 @@ def _list() -> int:
     return 0
 
 
-def _run(name: str, arguments: list[str]) -> int:
+def run(name: str, arguments: list[str]) -> int:
+    """Run a benchmark in a process of its own, and return its exit code."""
     print(f"== {name}", file=sys.stderr, flush=True)
     return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False).returncode
 

@@ -1,8 +1,8 @@
 """The edge: what a base install and each extra weigh, what each encoder costs, and what a watching loop holds.
 
 - *install*: a new virtual environment without pip, into which this checkout is installed, then one extra after the
-  other; each line is by how much all files grew. Needs a package index. `[demo]`, `[dev]` and `[export]` (torch) are
-  left out.
+  other; each line is by how much all files grew. Needs a package index. `[demo]`, `[dev]`, and those with torch,
+  `[export]` and `[train]`, are left out.
 - *import*: wall time of an interpreter that imports it, less that of one that does nothing. An extra is imported only
   where it is used.
 - *encoders*: each in a process with one thread: milliseconds a picture from its decoded pixels, what the first one
@@ -48,7 +48,7 @@ from lookalike.encoders import catalog
 _MIB = 1 << 20
 _WATCH_MIB = 200
 _DEFAULT = "efficientnet-lite0"
-_NOT_EDGE = {"demo", "dev", "export"}
+_NOT_EDGE = {"demo", "dev", "export", "train"}
 _IMPORTED = {
     "lookalike": "lookalike",
     "lookalike.gallery (all that a search needs)": "lookalike.gallery",
