@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -14,11 +15,13 @@ from lookalike.edits import Edit
 from lookalike.errors import ConfigError, InputError
 from lookalike.images.reencode import resized
 from lookalike.registration import View
-from lookalike.states.discriminant import KEPT, Discriminant
-from lookalike.states.evidence import BASE, Look, Noise, differences, small
+from lookalike.states.discriminant import KEPT, Discriminant, Told
+from lookalike.states.evidence import BASE, Look, Noise, differences, moved, small
 from lookalike.states.level import Scale, tiles_of
 from lookalike.states.light import light_between
 from lookalike.states.monitor import Monitor, States
+from lookalike.states.past import KEPT as PAST_KEPT
+from lookalike.states.past import Judged, Past, drift, judged
 from lookalike.states.regions import Region, whole
 from lookalike.states.settling import Reading, Settling
 from lookalike.states.timeline import Timeline
@@ -216,11 +219,12 @@ def test_two_witnesses_have_to_agree_on_a_change() -> None:
     assert Noise().change((9 * embedding, 0.5 * structure, 3 * colour)) == pytest.approx(3)
 
 
-def settle(states: str, dwell: int = 3, still: bool = True, changed: bool = True) -> list[tuple[int, str]]:
-    """Return when which state settled, for one letter a frame; ``.`` cannot be judged."""
+def settle(states: str, dwell: int = 3, still: bool = True, doubt: float = 0.2) -> list[tuple[int, str]]:
+    """Return when which state settled, for one letter a frame; a small one is doubtful, ``.`` cannot be judged."""
     settling, found = Settling(dwell), []
     for number, letter in enumerate(states):
-        event = settling.update(Reading(None if letter == "." else letter, changed, still))
+        weight = doubt if letter.islower() else 1.0
+        event = settling.update(Reading(None if letter == "." else letter.upper(), weight, still))
         if event is not None:
             found.append((number, event[1]))
     return found
@@ -229,28 +233,160 @@ def settle(states: str, dwell: int = 3, still: bool = True, changed: bool = True
 @pytest.mark.parametrize(
     ("states", "settled"),
     [
-        ("eeeeee", [(2, "e")]),
-        ("eeefee", [(2, "e")]),
-        ("eeeffeee", [(2, "e")]),
-        ("eeefff", [(2, "e"), (5, "f")]),
-        ("eeef..ff", [(2, "e"), (7, "f")]),
-        ("eee......", [(2, "e")]),
-        ("eeefgfgfg", [(2, "e")]),
-        ("eeefffeee", [(2, "e"), (5, "f"), (8, "e")]),
+        ("EEEEEE", [(2, "E")]),
+        ("EEEFEE", [(2, "E")]),
+        ("EEEFFEEE", [(2, "E")]),
+        ("EEEFFF", [(2, "E"), (5, "F")]),
+        ("EEEF..FF", [(2, "E"), (7, "F")]),
+        ("EEE......", [(2, "E")]),
+        ("EEEFGFGFG", [(2, "E")]),
+        ("EEEFEFEFEFEFEF", [(2, "E")]),
+        ("EEEFFFEEE", [(2, "E"), (5, "F"), (8, "E")]),
+        ("EEEFeFF", [(2, "E"), (6, "F")]),
+        ("EEEFFeF", [(2, "E"), (6, "F")]),
+        ("EEEFEFFF", [(2, "E"), (7, "F")]),
+        ("EEEfff", [(2, "E")]),
     ],
 )
-def test_a_state_settles_after_its_dwell_and_what_passes_does_not(states: str, settled: list[tuple[int, str]]) -> None:
+def test_a_state_settles_after_its_dwell_and_what_passes_or_is_misread_does_not(
+    states: str, settled: list[tuple[int, str]]
+) -> None:
     assert settle(states) == settled
 
 
+@pytest.mark.parametrize("dwell", [1, 2, 5])
+def test_one_frame_less_than_the_dwell_never_settles(dwell: int) -> None:
+    assert settle("E" * dwell + ("F" * (dwell - 1) + "E" * dwell) * 5, dwell) == [(dwell - 1, "E")]
+
+
 def test_what_moves_all_the_time_does_not_settle() -> None:
-    assert settle("ffffffff", still=False) == []
+    assert settle("FFFFFFFF", still=False) == []
 
 
-def test_what_creeps_in_unseen_is_believed_late() -> None:
-    (first, late) = settle("eee" + "f" * 30, changed=False)
-    assert first == (2, "e")
-    assert late == (3 + 18 - 1, "f")
+def unit(*values: float) -> np.ndarray:
+    return np.asarray(values, np.float32) / np.float32(np.linalg.norm(values))
+
+
+def test_a_place_that_is_near_its_own_look_keeps_its_state_and_one_that_is_far_does_not() -> None:
+    past, doubtful = Past(), Told("b", 0.1, 0.55, 0.5, {"a": -0.1, "b": 0.0})
+    past.learn("a", unit(1, 0, 0))
+    common = drift([(past, "a")], [(unit(1, 0, 0), doubtful)], apart=0.5)
+    assert common.distance == pytest.approx(0.2)
+    assert judged(doubtful, unit(1, 0.05, 0), past, "a", common).state == "a"
+    # By hand: 1 - cos = 0.4 is twice the bound, so .35 is taken from "a": (.1 + .35) / 1.35.
+    far = judged(doubtful, unit(0.6, 0.8, 0), past, "a", common)
+    assert (far.state, far.margin) == ("b", pytest.approx(0.45 / 1.35))
+
+
+def test_of_a_place_without_a_past_the_references_alone_tell() -> None:
+    told = Told("b", 0.3, 0.7, 0.5, {"a": -0.3, "b": 0.0, "c": -0.8})
+    assert judged(told, unit(1, 0), Past(), None, drift([], [], 0.5)) == Judged("b", 0.3)
+
+
+def test_a_margin_that_falls_below_what_is_usual_there_speaks_against_the_state() -> None:
+    past, told = Past(), Told("a", 0.1, 0.45, 0.5, {"a": 0.0, "b": -0.1})
+    common = drift([], [], 0.5)
+    assert judged(told, unit(1, 0), past, "a", common).state == "a"
+    past.margins.extend([1.0] * 5)
+    # By hand: it fell by .9, the bound is .4, so .2 (1 - .9 / .4) = -.25 joins the .1.
+    below = judged(told, unit(1, 0), past, "a", common)
+    assert (below.state, below.margin) == ("b", pytest.approx(0.15 / 1.2))
+
+
+def test_what_the_light_does_to_most_places_is_no_change_of_any() -> None:
+    rng = np.random.default_rng(0)
+    told = Told("a", 0.5, 0.2, 0.5, {"a": 0.0, "b": -0.5})
+    before = [unit(*rng.normal(0, 1, 20)) for _ in range(12)]
+    places = []
+    for vector in before:
+        places.append((Past(), "a"))
+        places[-1][0].learn("a", vector)
+    light = rng.normal(0, 0.4, 20)
+    seen = [((vector + light).astype(np.float32), told) for vector in before]
+    common = drift(places, seen, apart=0.5)
+    assert common.shift == pytest.approx(light, abs=1e-5)
+    assert judged(told, seen[0][0], places[0][0], "a", common).margin == pytest.approx((0.5 + 0.35) / 1.35, abs=1e-4)
+    few = drift(places[:5], seen[:5], apart=0.5)
+    assert judged(told, seen[0][0], places[0][0], "a", few).margin < 0.2
+
+
+def test_a_place_keeps_few_looks_and_none_twice() -> None:
+    past, rng = Past(), np.random.default_rng(0)
+    for _ in range(30):
+        past.learn("a", unit(1, 0, 0))
+    assert len(past.looks["a"]) == 1
+    for _ in range(30):
+        past.learn("a", unit(*rng.normal(0, 1, 20)[:3]))
+    assert 1 < len(past.looks["a"]) <= PAST_KEPT
+
+
+def test_how_far_states_are_apart_is_the_median_over_plain_references() -> None:
+    rng = np.random.default_rng(1)
+    rows = {name: np.array([unit(*rng.normal(m, 1, 5)) for _ in range(6)]) for name, m in (("a", 0), ("b", 2))}
+    naive = [1 - float(a @ b) for a in rows["a"][::2] for b in rows["b"][::2]]
+    assert Discriminant(rows, views=2).apart == pytest.approx(np.median(naive), abs=1e-6)
+
+
+class Counting:
+    """An encoder that counts what it is given."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.space, self.at_least = ENCODER.space, ENCODER.at_least
+
+    def encode(self, images):  # type: ignore[no-untyped-def]
+        self.count += len(images)
+        return ENCODER.encode(images)
+
+
+def test_only_regions_that_changed_are_embedded_and_what_is_told_stays_the_same() -> None:
+    rng = np.random.default_rng(0)
+    rooms = [bowl(0, 7), bowl(60, 7), bowl(0, 8)]
+    regions = [Region(name, 119.5 + 240 * k, 119.5, 240, 240) for k, name in enumerate("abc")]
+    counting = Counting()
+    monitor = Monitor(references(), encoder=counting, regions=regions, register=False)
+    plain = Monitor(references(), encoder=ENCODER, regions=regions, register=False)
+
+    def frame(noise: float = 1.0) -> Image:
+        pixels = np.concatenate(rooms, axis=1)
+        return image(np.clip(pixels + rng.normal(0, noise, pixels.shape), 0, 255).astype(np.uint8))
+
+    first = frame()
+    monitor.update(first, 0.0)
+    plain.update(first, 0.0)
+    counting.count = 0
+    for k in range(4):
+        now = frame()
+        told = [(one.region, one.state, one.settled) for one in monitor.update(now, 1.0 + k)]
+        for place in plain._places:
+            place.glance = None
+        assert told == [(one.region, one.state, one.settled) for one in plain.update(now, 1.0 + k)]
+    assert counting.count == 0
+    rooms[2] = bowl(60, 9)
+    (_, _, changed) = monitor.update(frame(), 9.0)
+    assert (counting.count, changed.state) == (1, "food")
+
+
+def test_a_look_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookalike.states.monitor._OLDEST", 3)
+    counting = Counting()
+    monitor = Monitor(references(), encoder=counting, register=False)
+    monitor.update(image(bowl(0)), 0.0)
+    counting.count = 0
+    for k in range(9):
+        monitor.update(image(bowl(0)), 1.0 + k)
+    assert counting.count == 2  # after the fourth frame, and four later
+
+
+def test_a_crumb_moves_a_place_and_its_noise_does_not() -> None:
+    rng = np.random.default_rng(0)
+    clean = small(bowl(3))
+    noisy = [np.clip(clean + rng.normal(0, 4, clean.shape), 0, 255).astype(np.uint8) for _ in range(20)]
+    # At 64 x 64 each of 8 x 8 blocks has 64 pixels: noise of 4 levels is .7 between two means.
+    assert not any(moved(a, b, 4.0, 64 * 64) for a, b in itertools.pairwise(noisy))
+    crumb = noisy[0].copy()
+    crumb[20:24, 20:24] = 0
+    assert moved(crumb, noisy[1], 4.0, 64 * 64)
 
 
 def test_a_dwell_of_no_frame_is_refused() -> None:

@@ -5,6 +5,7 @@ light         what light did between two pictures of one place, and what is left
 discriminant  vectors of a few references a state -> which state, how clearly, or none of them
 level         how far between two states, 0 to 1, from how their colours mix
 evidence      how different two pictures of one place are: embedding, structure, colour; fused against the noise
-settling      readings one after another -> settled states and events: dwell, hysteresis, dynamic threshold
+past          what a place itself looked like before, as a witness beside the references
+settling      readings one after another -> settled states and events: evidence gathered over the dwell
 monitor       all of it together: fit, update
 """

@@ -32,20 +32,23 @@ class Told:
     """``margin`` is 0 halfway between the nearest two states and 1 at the nearest's mean.
 
     ``position`` is how far from the first state to the last, 0 to 1 at their means; ``strangeness`` the distance to the
-    nearest state over the largest that is usual: above 1 it shows none of them.
+    nearest state over the largest that is usual: above 1 it shows none of them. ``supports`` is the margin of each
+    state against the one that is told: 0 for that one, negative for the others.
     """
 
     state: str
     margin: float
     position: float
     strangeness: float
+    supports: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Discriminant:
-    """The states in order, and the vectors of each: (n, D) unit rows, views of one picture one after another."""
+    """The states in order, and the vectors of each: (n, D) unit rows, ``views`` of one picture one after another."""
 
     references: Mapping[str, Float32]
+    views: int = 1
     adapted: dict[str, list[Float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,6 +62,13 @@ class Discriminant:
         """The names of the states, in order."""
         return tuple(self.references)
 
+    @property
+    def apart(self) -> float:
+        """How far (1 - cosine) pictures of different states are apart: the median over the references."""
+        plain = [rows[:: self.views] for rows in self.references.values()]
+        pairs = [1 - (a @ b.T).ravel() for k, a in enumerate(plain) for b in plain[:k]]
+        return float(np.median(np.concatenate(pairs))) if pairs else 0.0
+
     def tell(self, vector: Float32) -> Told:
         """Return what state a unit vector (D,) shows."""
         distances = np.linalg.norm(self._means - vector, axis=1)
@@ -71,7 +81,9 @@ class Discriminant:
         margin = float((scores[best] - scores[second]) / (self._apart[best, second] / 2))
         first, last = 0, len(scores) - 1
         position = 0.5 + float((scores[last] - scores[first]) / self._apart[first, last])
-        return Told(self.states[best], margin, position, strangeness)
+        halves = np.maximum(self._apart[best] / 2, 1e-9)
+        supports = dict(zip(self.states, map(float, (scores - scores[best]) / halves), strict=True))
+        return Told(self.states[best], margin, position, strangeness, supports)
 
     def adapt(self, told: Sequence[tuple[str, Float32]]) -> None:
         """Let vectors that were told for sure join their states, the oldest of too many leaving."""

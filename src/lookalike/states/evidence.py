@@ -27,6 +27,7 @@ BASE = (0.22, 0.45, 0.05)
 _BLOCKS = 8
 _SIGMAS, _MOST = 5.0, 2.5
 _REMEMBERED, _ENOUGH = 64, 6
+_LEAST_MOVE, _MOVE_SIGMAS = 1.0, 4.5  # levels; 4.5: the largest of 192 blocks lies beyond it once in 800 frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +58,17 @@ def differences(now: Look, before: Look) -> tuple[float, float, float]:
     parts = structural(luma(a).astype(np.float32), luma(b).astype(np.float32), dtype=np.float32)
     blocks = np.abs(_blocks(a) - _blocks(b)).mean() / 255
     return float(1 - now.vector @ before.vector), 1 - parts.contrast * max(parts.structure, 0.0), float(blocks)
+
+
+def moved(now: NDArray[np.uint8], before: NDArray[np.uint8], noise: float, area: float) -> bool:
+    """Tell whether two pictures of one place, (64, 64, 3) in one light, differ by more than their noise.
+
+    They do where the mean of any of 8 x 8 blocks does, in any channel. ``noise`` is the deviation of a pixel's noise in
+    levels, ``area`` how many pixels the place has.
+    """
+    of_a_block = noise * np.sqrt(2 * _BLOCKS**2 / max(area, _BLOCKS**2))
+    change = np.abs(_blocks(now.astype(np.float32)) - _blocks(before.astype(np.float32)))
+    return bool(change.max() > max(_LEAST_MOVE, _MOVE_SIGMAS * of_a_block))
 
 
 def _blocks(pixels: Float32) -> Float32:

@@ -1,10 +1,11 @@
 """A fixed camera's frames, one after another -> what state each place is in, how full, and what changed.
 
-    frame ─ register to the view ─ take back the light ─ cut regions ─ embed ─┬─ discriminant ─┐
-                                                                             ├─ level          ├─ settle ─ event
-                                                                             └─ evidence ──────┘
+    frame ─ register to the view ─ take back the light ─ cut regions ─ embed ─┬─ discriminant ─ past ─┐
+                                  what did not change since keeps its vector ├─ level                ├─ settle ─ event
+                                                                             └─ evidence ────────────┘
 
-Everything that is remembered is bounded: of each region a picture, three looks, 64 differences, 32 margins.
+Everything that is remembered is bounded: of each region two pictures, four looks, 64 differences, 32 margins, and six
+vectors a state.
 """
 
 from __future__ import annotations
@@ -20,15 +21,26 @@ from numpy.typing import NDArray
 from lookalike.edits import Edit
 from lookalike.errors import ConfigError, InputError
 from lookalike.protocols import Encoder
+from lookalike.quality import SIDE as QUALITY_SIDE
 from lookalike.quality import measure
 from lookalike.registration import View
 from lookalike.states.discriminant import Discriminant, Told
 from lookalike.states.evidence import SIDE as LIGHT_SIDE
-from lookalike.states.evidence import Look, Noise, differences, small
-from lookalike.states.level import Scale, tiles_of
+from lookalike.states.evidence import Look, Noise, differences, moved, small
+from lookalike.states.level import Level, Scale, tiles_of
 from lookalike.states.light import NO_LIGHT, Light, light_between
+from lookalike.states.past import Drift, Judged, Past, drift, judged
 from lookalike.states.regions import Region, whole
-from lookalike.states.remembering import VERSION, Memory, adapted_of, look_arrays, looks_of, place_about
+from lookalike.states.remembering import (
+    VERSION,
+    Memory,
+    adapted_of,
+    look_arrays,
+    looks_of,
+    past_arrays,
+    place_about,
+    recall_past,
+)  # fmt: skip
 from lookalike.states.settling import Reading, Settling
 from lookalike.types import Float32, Image, Quality, Registration, Verdict
 
@@ -37,9 +49,9 @@ FIRST, OTHER = "first", "other"
 """The states of a place that has no references: as it was first, or not."""
 _DARK = 0.06
 _LEAST_MARGIN, _MOST_MARGIN, _SIGMAS = 0.02, 0.08, 2.0
-_SURE = 0.5
-_QUIET = 0.5
+_CLEAR, _SURE, _LIKELY = 0.2, 0.5, 0.3
 _NOVEL = 0.01
+_OLDEST = 60
 _ADAPT_EVERY = 12
 _LEAST_INSIDE = 0.6
 _SAME_LIGHT, _SAME_GAMMA = 0.5, 0.5
@@ -50,6 +62,7 @@ _LIGHTS = (
     Edit("noise", {"sigma": 8}),
 )
 """What is done to each reference, beside mirroring it: states must be known in another light."""
+_VIEWS = 2 + len(_LIGHTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +123,20 @@ class States:
                 raise ConfigError(f"a level is from 0 to 1, got {name}={level:g}")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Glance:
+    """One region of one frame: as it is, in the view's light, how much of it is in the frame, and its look.
+
+    ``age`` is how many frames ago its vector was taken.
+    """
+
+    pixels: NDArray[np.uint8]
+    lit: NDArray[np.uint8]
+    inside: float
+    look: Look
+    age: int = 0
+
+
 @dataclass
 class Place:
     """What is remembered of one region."""
@@ -117,7 +144,20 @@ class Place:
     region: Region
     settling: Settling
     noise: Noise = field(default_factory=Noise)
-    margins: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    past: Past = field(default_factory=Past)
+    glance: Glance | None = None
+    level: tuple[Look, Level] | None = None
+    compared: deque[tuple[Look, Look, tuple[float, float, float]]] = field(default_factory=lambda: deque(maxlen=3))
+
+    def differences(self, now: Look, before: Look) -> tuple[float, float, float]:
+        """Return how two looks differ; looked up where just these two were compared before."""
+        for a, b, found in self.compared:
+            if a is now and b is before:
+                return found
+        found = differences(now, before)
+        self.compared.append((now, before, found))
+        return found
+
     first: Look | None = None
     settled: Look | None = None
     proposed: Look | None = None
@@ -162,6 +202,7 @@ class Monitor:
         self._lost = 0
         self._waiting: list[tuple[str, Float32]] = []
         self._given_view = view
+        self._apart = 0.0
 
     def fit(self) -> Monitor:
         """Learn the references; called by the first :meth:`update` where it was not called before."""
@@ -169,7 +210,9 @@ class Monitor:
             self._look_from(self._given_view)
         if self._states is not None and self._discriminant is None:
             cuts = {name: self._cuts(pictures) for name, pictures in self._states.pictures.items()}
-            self._discriminant = Discriminant({name: self._views(some) for name, some in cuts.items()})
+            references = {name: self._views(some) for name, some in cuts.items()}
+            self._discriminant = Discriminant(references, _VIEWS)
+            self._apart = self._discriminant.apart
             levels: dict[float, list[Float32]] = {}
             for name, level in self._states.levels.items():
                 levels.setdefault(level, []).extend(tiles_of(pixels) for pixels in cuts[name])
@@ -182,7 +225,7 @@ class Monitor:
             self.fit()
         if self._discriminant is None:
             raise ConfigError("there is nothing to decide between: give a folder of references a state")
-        return self._discriminant.tell(self._encode(picture.pixels))
+        return self._discriminant.tell(self._encode([picture.pixels])[0])
 
     def update(self, frame: Image, time: float) -> list[Observation]:
         """Return what a frame says of each region; ``time`` is in seconds since 1970."""
@@ -199,7 +242,13 @@ class Monitor:
         if problem is not None:
             return [self._blind(place.region, time, quality, problem, told_back) for place in self._places]
         light = self._light(frame, placed)
-        seen = [self._see(place, frame, placed, light, quality, time, told_back) for place in self._places]
+        glances = self._glances(frame, placed, light, quality)
+        told = [None if self._discriminant is None else self._discriminant.tell(one.look.vector) for one in glances]
+        common = self._drift(glances, told)
+        seen = [
+            self._see(place, glance, one, common, quality, time, told_back)
+            for place, glance, one in zip(self._places, glances, told, strict=True)
+        ]
         self._learn()
         return seen
 
@@ -211,7 +260,7 @@ class Monitor:
             "version": VERSION,
             "setting": self._setting(),
             "time": self._time,
-            "places": [place_about(p.region, p.settling, p.noise.seen, p.margins) for p in self._places],
+            "places": [place_about(p.region, p.settling, p.noise.seen, p.past.margins) for p in self._places],
         }
         arrays: dict[str, NDArray[Any]] = {"view": self._view.image.pixels}
         for number, place in enumerate(self._places):
@@ -220,6 +269,8 @@ class Monitor:
             if place.picture is not None:
                 arrays[f"{number}/picture"] = place.picture
         if self._discriminant is not None:
+            for number, place in enumerate(self._places):
+                arrays.update(past_arrays(number, place.past, self._discriminant.states))
             for number, state in enumerate(self._discriminant.states):
                 if self._discriminant.adapted[state]:
                     arrays[f"adapted/{number}"] = np.array(self._discriminant.adapted[state])
@@ -235,12 +286,14 @@ class Monitor:
         for number, (place, about) in enumerate(zip(self._places, memory.about["places"], strict=True)):
             place.settling = Settling(**{**about["settling"], "dwell": self._dwell})
             place.noise.seen.extend(tuple(row) for row in about["noise"])
-            place.margins.extend(about["margins"])
+            place.past.margins.extend(about["margins"])
             looks = looks_of(number, memory.arrays)
             place.picture = memory.arrays.get(f"{number}/picture")
             place.first, place.settled, place.proposed = looks["first"], looks["settled"], looks["proposed"]
         self.fit()
         if self._discriminant is not None:
+            for number, place in enumerate(self._places):
+                recall_past(number, place.past, memory.arrays, self._discriminant.states)
             learned = adapted_of(memory.arrays, self._discriminant.states)
             self._discriminant.adapt([(state, vector) for state, vectors in learned.items() for vector in vectors])
 
@@ -303,42 +356,63 @@ class Monitor:
         same = abs(np.log(light.brightness)) < _SAME_LIGHT and np.abs(gammas).max() < _SAME_GAMMA
         return NO_LIGHT if same else light
 
+    def _glances(self, frame: Image, placed: Registration | None, light: Light, quality: Quality) -> list[Glance]:
+        """Return what is seen of each place; those that changed since they were last embedded are embedded together."""
+        cuts = [place.region.cut(frame.pixels, placed) for place in self._places]
+        lit = [pixels if light is NO_LIGHT else light.applied(pixels) for pixels, _ in cuts]
+        thumbs = [small(pixels) for pixels in lit]
+        noise = quality.noise * max(1.0, max(frame.pixels.shape) / QUALITY_SIDE)
+        kept = [_unchanged(place, thumb, noise) for place, thumb in zip(self._places, thumbs, strict=True)]
+        vectors = iter(self._encode([pixels for pixels, look in zip(lit, kept, strict=True) if look is None]))
+        for place, (pixels, inside), bright, thumb, look in zip(self._places, cuts, lit, thumbs, kept, strict=True):
+            if look is None:
+                place.glance = Glance(pixels, bright, inside, Look(next(vectors), thumb))
+            else:
+                assert place.glance is not None
+                place.glance = Glance(pixels, bright, inside, look, place.glance.age + 1)
+        return [place.glance for place in self._places if place.glance is not None]
+
+    def _drift(self, glances: Sequence[Glance], told: Sequence[Told | None]) -> Drift | None:
+        """Return what the frame does to all places alike; None where no past is kept."""
+        if self._discriminant is None or len(self._discriminant.states) < 2 or not self._adapt:
+            return None
+        places = [(place.past, place.settling.settled) for place in self._places]
+        seen = [(glance.look.vector, one) for glance, one in zip(glances, told, strict=True) if one is not None]
+        return drift(places, seen, self._apart)
+
     def _see(
         self,
         place: Place,
-        frame: Image,
-        placed: Registration | None,
-        light: Light,
+        glance: Glance,
+        told: Told | None,
+        common: Drift | None,
         quality: Quality,
         time: float,
         told_back: str,
     ) -> Observation:
-        pixels, inside = place.region.cut(frame.pixels, placed)
-        if inside < _LEAST_INSIDE:
-            return self._blind(place.region, time, quality, f"{1 - inside:.0%} of it is out of the frame", told_back)
-        lit = pixels if light is NO_LIGHT else light.applied(pixels)
-        look = Look(self._encode(lit), small(lit))
+        if glance.inside < _LEAST_INSIDE:
+            gone = f"{1 - glance.inside:.0%} of it is out of the frame"
+            return self._blind(place.region, time, quality, gone, told_back)
+        look = glance.look
         if place.first is None:
             place.first = look
-        found = None if place.settled is None else differences(look, place.settled)
+        found = None if place.settled is None else place.differences(look, place.settled)
         change = None if found is None else place.noise.change(found)
-        from_first = place.noise.change(differences(look, place.first))
-        told = self._discriminant.tell(look.vector) if self._discriminant else None
-        state, verdict, reason = self._judged(place, told, change)
-        level = self._scale.read(tiles_of(pixels)) if self._scale and verdict is not Verdict.UNKNOWN else None
+        from_first = place.noise.change(place.differences(look, place.first))
+        both = _together(place, told, look, common)
+        state, verdict, reason = self._judged(place, told, both, change)
+        level = self._level(place, glance) if self._scale is not None and verdict is not Verdict.UNKNOWN else None
         before = place.picture
-        believed = change is None or change >= (1 if told is None else _QUIET)
-        clear = told is not None and told.margin >= _SURE
-        event = self._settle(place, look, state if verdict is not Verdict.UNSURE else None, believed or clear)
+        event = self._settle(place, look, state, 1.0 if both is None else min(1.0, both.margin / _CLEAR))
         if event is not None:
-            place.picture = lit
-        quiet = event is None and place.settling.proposed is None
-        if quiet and found is not None and change is not None and change < 1:
+            place.picture = glance.lit
+        quiet = place.settling.proposed is None
+        if quiet and event is None and found is not None and change is not None and change < 1:
             place.noise.learn(found)
-        if told is not None and verdict is Verdict.MATCH:
-            self._consider(place, told, look)
+        if told is not None and both is not None and verdict is Verdict.MATCH and place.settling.settled == state:
+            self._consider(place, told, both, look, event is not None)
         made = (
-            Event("changed", event[0], event[1], before, lit)
+            Event("changed", event[0], event[1], before, glance.lit)
             if event is not None and event[0] is not None and before is not None
             else None
         )
@@ -348,7 +422,7 @@ class Monitor:
             state=state or "unknown",
             settled=place.settling.settled,
             verdict=verdict,
-            score=None if told is None else told.margin,
+            score=None if both is None else both.margin,
             level=None if level is None else level.value,
             level_interval=None if level is None else level.interval,
             change=change,
@@ -356,11 +430,20 @@ class Monitor:
             quality=quality,
             reason=reason + told_back,
             event=made,
-            picture=lit,
+            picture=glance.lit,
         )
 
-    def _judged(self, place: Place, told: Told | None, change: float | None) -> tuple[str | None, Verdict, str]:
-        if told is None:
+    def _level(self, place: Place, glance: Glance) -> Level:
+        """Return how full a place is; what it was where it looks as it did."""
+        assert self._scale is not None
+        if place.level is None or place.level[0] is not glance.look:
+            place.level = glance.look, self._scale.read(tiles_of(glance.pixels))
+        return place.level[1]
+
+    def _judged(
+        self, place: Place, told: Told | None, both: Judged | None, change: float | None
+    ) -> tuple[str | None, Verdict, str]:
+        if told is None or both is None:
             if change is None:
                 return FIRST, Verdict.MATCH, "the first look"
             settled = place.settling.settled or FIRST
@@ -375,29 +458,40 @@ class Monitor:
                 f"it looks like none of the states: {told.strangeness:.2f} times as far as usual",
             )
         threshold = self._margin_threshold(place)
-        if change is not None and change < _QUIET and told.state == place.settling.settled:
-            place.margins.append(told.margin)
-        if told.margin < threshold:
-            return told.state, Verdict.UNSURE, f"margin {told.margin:.2f} is below {threshold:.2f}"
-        return told.state, Verdict.MATCH, f"{told.state}: margin {told.margin:.2f}, {threshold:.2f} is enough"
+        if both.margin < threshold:
+            return both.state, Verdict.UNSURE, f"margin {both.margin:.2f} is below {threshold:.2f}"
+        against = f", though by the references alone {told.state}" if told.state != both.state else ""
+        return both.state, Verdict.MATCH, f"{both.state}: margin {both.margin:.2f}, {threshold:.2f} is enough{against}"
 
     def _margin_threshold(self, place: Place) -> float:
         """Return the margin that is enough: by how much margins jumped from frame to frame while nothing changed."""
-        jumps = np.abs(np.diff(place.margins)) if len(place.margins) > 2 else np.zeros(1)
+        margins = place.past.margins
+        jumps = np.abs(np.diff(margins)) if len(margins) > 2 else np.zeros(1)
         return float(np.clip(_SIGMAS * 1.4826 * np.median(jumps), _LEAST_MARGIN, _MOST_MARGIN))
 
-    def _settle(self, place: Place, look: Look, state: str | None, changed: bool) -> tuple[str | None, str] | None:
-        still = place.proposed is None or Noise(place.noise.seen).change(differences(look, place.proposed)) < 1
-        event = place.settling.update(Reading(state, changed, still))
-        place.proposed = look if place.settling.proposed is not None else None
+    def _settle(self, place: Place, look: Look, state: str | None, weight: float) -> tuple[str | None, str] | None:
+        still = place.proposed is None or Noise(place.noise.seen).change(place.differences(look, place.proposed)) < 1
+        event = place.settling.update(Reading(state, weight, still))
         if event is not None:
             place.settled = look
             place.noise.seen.clear()
+            place.past.margins.clear()
+        if place.settling.proposed is None:
+            place.proposed = None
+        elif state == place.settling.proposed:
+            place.proposed = look
         return event
 
-    def _consider(self, place: Place, told: Told, look: Look) -> None:
-        """Let a look that was told for sure, and is settled, be learned; once for each new look of the place."""
-        if not self._adapt or told.margin < _SURE or place.settling.settled != told.state or place.settling.proposed:
+    def _consider(self, place: Place, told: Told, both: Judged, look: Look, settled_now: bool) -> None:
+        """Let a look that is settled be learned: by the place where it is likely, by all where it is sure and new."""
+        if not self._adapt or place.settling.proposed is not None:
+            return
+        agreed = told.state == both.state
+        if agreed:
+            place.past.margins.append(min(1.0, told.margin))
+        if settled_now or (agreed and min(told.margin, both.margin) >= _LIKELY):
+            place.past.learn(both.state, look.vector)
+        if not agreed or min(told.margin, both.margin) < _SURE:
             return
         if place.learned is None or 1 - float(place.learned @ look.vector) > _NOVEL:
             place.learned = look.vector
@@ -434,12 +528,32 @@ class Monitor:
             for pixels in cuts
             for view in (pixels, pixels[:, ::-1], *(edit.apply(pixels, rng) for edit in _LIGHTS))
         ]
-        return np.array([self._encode(view) for view in made])
+        return self._encode(made)
 
-    def _encode(self, pixels: NDArray[np.uint8]) -> Float32:
-        pixels = np.ascontiguousarray(pixels)
-        image = Image(pixels, (pixels.shape[1], pixels.shape[0]))
-        return np.asarray(self._encoder.encode([image]).vectors[0], np.float32)
+    def _encode(self, some: Sequence[NDArray[np.uint8]]) -> Float32:
+        """Return the unit vectors (n, D) of n pictures."""
+        if not some:
+            return np.zeros((0, 0), np.float32)
+        images = [Image(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0])) for pixels in some]
+        return np.asarray(self._encoder.encode(images).vectors, np.float32)
+
+
+def _unchanged(place: Place, thumb: NDArray[np.uint8], noise: float) -> Look | None:
+    """Return the look of a place that has not changed beyond the noise since it was embedded; None otherwise."""
+    last = place.glance
+    if last is None or last.age >= _OLDEST or moved(thumb, last.look.pixels, noise, place.region.area):
+        return None
+    return last.look
+
+
+def _together(place: Place, told: Told | None, look: Look, common: Drift | None) -> Judged | None:
+    """Return what the references tell, together with the place's own past where one is kept."""
+    if told is None:
+        return None
+    if common is None:
+        return Judged(told.state, told.margin)
+    noise = [found[0] for found in place.noise.seen]
+    return judged(told, look.vector, place.past, place.settling.settled, common, noise)
 
 
 def _size(image: Image) -> str:

@@ -41,6 +41,11 @@ class Region:
             raise InputError("a region needs a name")
 
     @property
+    def area(self) -> float:
+        """Its size in square pixels of the view."""
+        return self.w * self.h
+
+    @property
     def corners(self) -> NDArray[np.float64]:
         """The four corners, (4, 2), in pixels of the view."""
         x, y = self._grid(np.array([-0.5, 0.5]), np.array([-0.5, 0.5]))

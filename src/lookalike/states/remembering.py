@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.states.evidence import Look
+from lookalike.states.past import Past
 from lookalike.states.regions import Region
 from lookalike.states.settling import Settling
 from lookalike.types import Float32
 
-VERSION = 1
+VERSION = 2
 _LOOKS = ("first", "settled", "proposed")
 
 
@@ -66,6 +67,20 @@ def looks_of(number: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Look 
         else None
         for name in _LOOKS
     }
+
+
+def past_arrays(number: int, past: Past, states: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Return the looks that a place had in each state as arrays."""
+    return {
+        f"{number}/past/{k}": np.array(past.looks[state]) for k, state in enumerate(states) if past.looks.get(state)
+    }
+
+
+def recall_past(number: int, past: Past, arrays: Mapping[str, NDArray[Any]], states: tuple[str, ...]) -> None:
+    """Give a place the looks back that it had."""
+    for k, state in enumerate(states):
+        if f"{number}/past/{k}" in arrays:
+            past.looks[state] = list(np.asarray(arrays[f"{number}/past/{k}"], np.float32))
 
 
 def adapted_of(arrays: Mapping[str, NDArray[Any]], states: tuple[str, ...]) -> dict[str, list[Float32]]:

@@ -1,63 +1,64 @@
 """Readings of one place, one after another -> its settled state, and the moment at which it changed.
 
-A reading that says something else than what is settled begins a proposal. It becomes an event when it is read
-``dwell`` times in a row and the place stands still meanwhile: a hand, a cat or a shadow that passes does neither. What
-cannot be judged neither speaks for a proposal nor against it.
+Each reading is evidence for its state and against all others but the settled one: a cumulative sum (Page 1954) that
+never falls below zero. A clear reading weighs 1, a doubtful one less, and what cannot be judged nothing. A state
+settles once it has gathered what ``dwell`` clear readings give, less half of one: fewer never settle it, whatever
+passes before the camera, and one that is misread, which is seldom clear, does not begin the dwell anew. What moves
+gathers nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lookalike.errors import ConfigError
 
-_PATIENCE = 6
-"""A state that is read so many dwells long, though the pictures hardly differ, is believed: it crept in."""
+_SLACK = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one frame says: a state, or None where it cannot be judged.
+    """What one frame says: a state, or None where it cannot be judged, and how clearly, 0 to 1.
 
-    ``changed``: it looks different from what is settled, or is told clearly; ``still``: it looks as the proposal did.
+    ``still``: it looks as the picture before did that spoke for the same change.
     """
 
     state: str | None
-    changed: bool
-    still: bool
+    weight: float = 1.0
+    still: bool = True
 
 
 @dataclass
 class Settling:
-    """The settled state of a place, and what is proposed instead; plain values, so that they survive a restart."""
+    """The settled state of a place, and what speaks for others; plain values, so that they survive a restart."""
 
     dwell: int
     settled: str | None = None
-    proposed: str | None = None
-    count: int = 0
-    waited: int = 0
+    evidence: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dwell < 1:
             raise ConfigError(f"a state must be read at least once before it counts, got dwell={self.dwell}")
 
+    @property
+    def proposed(self) -> str | None:
+        """The state for which most speaks, beside the settled one; None where nothing does."""
+        return max(self.evidence, key=lambda state: self.evidence[state]) if self.evidence else None
+
     def update(self, reading: Reading) -> tuple[str | None, str] | None:
         """Return (state before or None, state now) where it settled just now, else None."""
         if reading.state is None:
             return None
-        if reading.state == self.settled:
-            self._drop()
-            return None
-        if reading.state != self.proposed or not reading.still:
-            self.proposed, self.count = reading.state, 0
-        self.count += 1
-        self.waited = self.waited + 1 if self.settled is not None and not reading.changed else 0
-        creeping = 0 < self.waited < _PATIENCE * self.dwell
-        if self.count < self.dwell or creeping:
+        self.evidence = {s: left for s, e in self.evidence.items() if (left := self._after(s, e, reading)) > 0}
+        if reading.state not in (self.settled, *self.evidence) and reading.weight > 0:
+            self.evidence[reading.state] = reading.weight
+        if self.evidence.get(reading.state, 0) < self.dwell - _SLACK:
             return None
         before, self.settled = self.settled, reading.state
-        self._drop()
+        self.evidence = {}
         return before, reading.state
 
-    def _drop(self) -> None:
-        self.proposed, self.count, self.waited = None, 0, 0
+    def _after(self, state: str, evidence: float, reading: Reading) -> float:
+        if state != reading.state:
+            return evidence - reading.weight
+        return evidence + reading.weight if reading.still else evidence
