@@ -8,7 +8,6 @@ of what is judged are good pictures to it.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import REPOSITORY, Report, say, subprocess_output
+from benchmarks.harness import REPOSITORY, Report, peak_memory_mib, say, subprocess_output
 from lookalike import registry
 from lookalike.images import read
 from lookalike.inspecting import Inspector, to_bytes
@@ -97,7 +96,7 @@ def _ours(job: dict[str, Any]) -> dict[str, Any]:
         "scores": [one.score for one in found],
         "fit": fitted - started,
         "run": time.process_time() - fitted,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": peak_memory_mib(),
         "bank": len(to_bytes(inspector)) / 1e6,
     }
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import io
-import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -31,7 +30,7 @@ import PIL.ImageFilter
 from numpy.typing import NDArray
 
 from benchmarks.beside_anomalib import Job, auroc, compare
-from benchmarks.harness import Report, Target, parser, say
+from benchmarks.harness import Report, Target, parser, peak_memory_mib, say
 from benchmarks.photos import SHARED
 from lookalike import registry
 from lookalike.images import read
@@ -82,8 +81,7 @@ def main() -> None:
         report.text("textile_sim is not at hand and was left out.")
     if not options.peer:
         report.text("anomalib's PatchCore was not run beside it: see --peer.")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report.text(f"Peak memory of the whole run: {peak:.0f} MiB.")
+    report.text(f"Peak memory of the whole run: {peak_memory_mib():.0f} MiB.")
     report.print()
 
 

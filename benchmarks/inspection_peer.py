@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from importlib.metadata import version
@@ -57,9 +56,15 @@ def _judged(name: str, job: dict[str, Any]) -> dict[str, Any]:
         "scores": scores,
         "fit": fitted - started,
         "run": time.process_time() - fitted,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak": _peak(),
         "bank": model.memory_bank.numel() * 4 / 1e6,
     }
+
+
+def _peak() -> float:
+    """Return the most memory that this process ever held, in MiB. Not ru_maxrss, which a child has from its parent."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in status if line.startswith("VmHWM:"))) / 1024
 
 
 def _read(path: str, mean: tuple[float, ...], deviation: tuple[float, ...]) -> torch.Tensor:
