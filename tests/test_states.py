@@ -17,7 +17,7 @@ from lookalike.images.reencode import resized
 from lookalike.registration import View
 from lookalike.states.discriminant import KEPT, Discriminant, Told
 from lookalike.states.evidence import BASE, Look, Noise, differences, moved, small
-from lookalike.states.level import Scale, tiles_of
+from lookalike.states.level import Mixture, Scale, agreed, tiles_of, witnesses
 from lookalike.states.light import light_between
 from lookalike.states.monitor import Monitor, States
 from lookalike.states.past import KEPT as PAST_KEPT
@@ -166,14 +166,54 @@ def test_a_level_is_the_share_in_which_two_pictures_are_mixed() -> None:
     assert Scale({0.0: [low], 1.0: [high]}).read(mixed).raw == pytest.approx(share, abs=0.15)
 
 
-def test_a_level_weights_each_bin_by_the_inverse_of_its_count() -> None:
+def test_a_witness_weights_each_bin_by_the_inverse_of_its_count() -> None:
     low, high, new = (tiles_of(bowl(n)) for n in (0, 60, 20))
     a, b, x = (tiles.sum(axis=0, dtype=np.float64) for tiles in (low, high, new))
     weights = [1 / ((p + q) / 2 + 0.002) for p, q in zip(a, b, strict=True)]
     top = sum(w * (q - p) * (r - p) for w, p, q, r in zip(weights, a, b, x, strict=True))
-    assert Scale({0.0: [low], 1.0: [high]}).read(new).raw == pytest.approx(
+    assert Mixture({0.0: [low], 1.0: [high]}).read(new)[0] == pytest.approx(
         top / (weights * (b - a) ** 2).sum(), abs=1e-4
     )
+
+
+def test_witnesses_count_the_bins_along_the_others() -> None:
+    tiles = tiles_of(bowl(20))
+    light, colour, texture = witnesses(tiles)
+    naive = np.zeros((64, 6)), np.zeros((64, 36)), np.zeros((64, 3))
+    for k in range(tiles.shape[1]):
+        for counts, number in zip(naive, (k // 108, k // 3 % 36, k % 3), strict=True):
+            counts[:, number] += tiles[:, k]
+    for found, wanted in zip((light, colour, texture), naive, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_mean_of_the_witnesses_is_that_of_random_effects() -> None:
+    # By hand: equal variances .01 (and .0001), Q = 2 (.3)^2 / .0101 = 17.82, c = 2 / .0101, tau^2 = 15.82 / 198.02.
+    value, variance = agreed([0.2, 0.5, 0.8], [0.01, 0.01, 0.01])
+    assert value == pytest.approx(0.5)
+    assert variance == pytest.approx((0.0101 + 15.82 / 198.02) / 3, rel=1e-3)
+    # Two that agree: no variance between them, so the inverse of the variances weights them.
+    value, variance = agreed([0.5, 0.52], [0.0099, 0.0399])
+    assert value == pytest.approx((0.5 / 0.01 + 0.52 / 0.04) / 125)
+    assert variance == pytest.approx(1 / 125)
+    assert agreed([0.5, 9.0], [0.01, math.inf])[0] == 0.5
+    assert agreed([3.0], [math.inf]) == (0.5, math.inf)
+
+
+def test_a_level_between_states_that_look_alike_may_be_any() -> None:
+    level = Scale({0.0: [tiles_of(bowl(0))], 1.0: [tiles_of(bowl(0))]}).read(tiles_of(bowl(60)))
+    assert level.interval == (0.0, 1.0)
+
+
+def test_the_interval_of_a_level_holds_the_truth_where_only_some_of_it_is_new() -> None:
+    low, high = tiles_of(bowl(0)), tiles_of(bowl(60))
+    scale = Scale({0.0: [low], 1.0: [high]})
+    rng = np.random.default_rng(0)
+    for share in (0.2, 0.5, 0.8):
+        mixed = np.where((rng.permutation(64) < 64 * share)[:, None], high, low)
+        truth = float(((mixed - low).sum(axis=0) @ (high - low).sum(axis=0)) / ((high - low).sum(axis=0) ** 2).sum())
+        inside = scale.read(mixed).interval
+        assert inside[0] <= truth <= inside[1]
 
 
 def test_a_level_needs_two_states() -> None:
