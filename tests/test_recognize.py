@@ -41,7 +41,7 @@ def test_votes_are_those_of_a_naive_loop() -> None:
             assert found[row, label] == pytest.approx(sum(mine) / len(mine) if mine else -np.inf)
 
 
-def test_whitening_is_the_inverse_root_of_the_covariance_shrunk_by_half() -> None:
+def test_whitening_is_a_power_of_the_covariance_shrunk_by_half() -> None:
     vectors, numbers = world(1, 6, 4)
     found = Whitening.learn(vectors, numbers)
     wide = vectors.astype(np.float64)
@@ -50,7 +50,8 @@ def test_whitening_is_the_inverse_root_of_the_covariance_shrunk_by_half() -> Non
     covariance = (apart.T @ apart + between.T @ between) / len(wide)
     shrunk = 0.5 * covariance + 0.5 * np.trace(covariance) / DIM * np.eye(DIM)
     values, directions = np.linalg.eigh(shrunk)
-    expected = (wide - means.mean(axis=0) * 25 / 29) @ (directions / np.sqrt(values)) @ directions.T
+    gains = values ** (-0.5 * 25 / 41)  # of six labels: (6 - 1)^2 / ((6 - 1)^2 + 4^2) of the inverse root
+    expected = (wide - means.mean(axis=0) * 25 / 29) @ (directions * gains) @ directions.T
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found.apply(vectors), expected, atol=1e-5)
 
@@ -60,6 +61,20 @@ def test_one_picture_a_label_is_whitened_by_how_labels_vary() -> None:
     out = Whitening.learn(vectors, numbers).apply(vectors)
     assert np.isfinite(out).all()
     np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, atol=1e-5)
+
+
+def test_two_labels_are_told_from_a_third_no_worse_than_by_plain_cosine() -> None:
+    whitened, plain = [], []
+    for seed in range(40):
+        vectors, numbers = world(seed, 3, 40, scatter=0.7)
+        gallery = (np.arange(120) % 40 < 1 + seed % 3) & (numbers < 2)
+        learned = Recognition.learn(vectors[gallery], numbers[gallery])
+        ours = (learned.scores(learned.similar(vectors)) - learned.shifts).max(axis=1)
+        cosine = (vectors @ vectors[gallery].T).max(axis=1)
+        for found, shares in ((ours, whitened), (cosine, plain)):
+            known, unknown = found[~gallery & (numbers < 2)], found[numbers == 2]
+            shares.append((known[:, None] > unknown).mean())
+    assert np.mean(whitened) > np.mean(plain) - 0.005
 
 
 def test_pictures_all_alike_break_nothing() -> None:
@@ -247,7 +262,7 @@ def test_what_cannot_be_asked_is_refused(gallery: Gallery, tmp_path: Path) -> No
 
 
 def test_the_verb_prints_json_and_writes_a_page(cli: Cli, tmp_path: Path, counting: fakes.Counting) -> None:
-    root = labelled(tmp_path / "known", labels=12, each=3)
+    root = labelled(tmp_path / "known", labels=24, each=3)
     shutil.move(root / "l03", root / "<b>l03")
     assert cli("index", root, "--encoder", "counting").code == 0
     queries = [save(picture(3, 9), tmp_path / "q.png"), tmp_path / "nowhere.png"]

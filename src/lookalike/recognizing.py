@@ -35,6 +35,9 @@ _LEARNED_FROM = 600
 """Whitening is learned from so many pictures at most; more tell the same and take minutes."""
 _HALF_CENTRED = 2
 """Of so many labels and one half of their mean is taken off."""
+_HALF_WHITENED = 4
+"""With so many labels and one directions are shrunk by the root of what they would be: few labels do not tell how
+pictures vary, and the directions in which few differ are the very ones that tell them apart."""
 _HALF_TRUSTED = 4
 """Of a label with so many references half of its own level counts, and half of what is common to all."""
 
@@ -44,7 +47,8 @@ class Whitening:
     """Makes pictures of one label vary alike in all directions: what is ``mean`` (D,) is taken off, then the part along
     each of the orthonormal ``directions`` (R, D) is multiplied by its ``gain`` (R,) in (0, 1].
 
-    Within-class covariance normalization (Hatch et al., Interspeech 2006), shrunk by half towards a sphere.
+    Within-class covariance normalization (Hatch et al., Interspeech 2006), shrunk by half towards a sphere; with few
+    labels not the whole way, down to nothing with one.
     """
 
     mean: Floats
@@ -78,7 +82,8 @@ class Whitening:
             return cls(centre, np.zeros((0, wide.shape[1])), np.zeros(0))
         directions = (spread.T @ sides / np.sqrt(values)).T
         sphere = _SHRINKAGE * values.sum() / wide.shape[1]
-        return cls(centre, directions, np.sqrt(sphere / ((1 - _SHRINKAGE) * values + sphere)))
+        gains = np.sqrt(sphere / ((1 - _SHRINKAGE) * values + sphere))
+        return cls(centre, directions, gains ** (others / (others + _HALF_WHITENED**2)))
 
     def apply(self, vectors: Float32) -> Float32:
         """Return (N, D) unit vectors; one that is the mean stays zero."""
