@@ -168,7 +168,7 @@ def test_bad_input_is_told_in_one_line(
     (tmp_path / "empty").mkdir()
     save(brick(np.random.default_rng(5)), tmp_path / "one" / "a.png")
     save(np.zeros((SIDE, SIDE)), tmp_path / "black.png")
-    save(np.full((40, 80), 255), tmp_path / "wide.png")
+    save(np.repeat([[255], [0]], 20, axis=0).repeat(80, axis=1), tmp_path / "wide.png")
     ran = cli("inspect", *arguments)
     assert ran.code == 2
     assert told in ran.err

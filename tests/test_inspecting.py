@@ -464,8 +464,11 @@ def test_the_light_is_told_by_the_whole_where_what_is_inspected_is_tiny() -> Non
     assert made.decide(image(bad * 0.8 + 10)).defective
 
 
-def test_a_mask_of_another_shape_or_without_white_is_refused() -> None:
-    encoder, tall = registry.encoder(registry.DEFAULT_ENCODER), image(np.full((200, 100), 255), "tall.png")
+def test_a_mask_of_another_shape_without_white_or_without_black_is_refused() -> None:
+    encoder = registry.encoder(registry.DEFAULT_ENCODER)
+    tall = image(np.repeat([[255], [0]], 100, axis=0).repeat(100, axis=1), "tall.png")
+    with pytest.raises(InputError, match=r"mask white\.png is white all over and leaves nothing out"):
+        Inspector.fit([], encoder=encoder, mask=image(np.full((96, 96), 255), "white.png"))
     with pytest.raises(InputError, match=r"mask black\.png has nothing white"):
         Inspector.fit([], encoder=encoder, mask=image(np.zeros((96, 96)), "black.png"))
     with pytest.raises(InputError, match="it is 96x96 pixels, and the mask 100x200: another shape"):

@@ -22,10 +22,15 @@ _SAME_SHAPE = 0.02
 
 
 def inspected(mask: Image) -> Mask:
-    """Return (H, W) which pixels of a mask are white, on any channel; raise InputError where none is."""
+    """Return (H, W) which pixels of a mask are white, on any channel; raise InputError where none is, or all are."""
     white: Mask = mask.pixels.max(axis=2) >= _WHITE
     if not white.any():
         raise InputError(f"the mask {mask.source} has nothing white, which is what is inspected")
+    if white.all():
+        raise InputError(
+            f"the mask {mask.source} is white all over and leaves nothing out: paint black what is not inspected "
+            "(what is transparent counts as white)"
+        )
     return white
 
 
