@@ -307,6 +307,22 @@ def test_pages_of_dicom_pictures_say_that_they_are_no_diagnosis(tmp_path: Path, 
         assert ("No diagnosis" in page.read_text()) is said
 
 
+def test_pages_of_what_was_recognized_or_inspected_say_so_too(tmp_path: Path, cli: Cli) -> None:
+    folder, gallery, page, inspector = (str(tmp_path / name) for name in ("scans", "g", "page.html", "x.inspector"))
+    large, files = np.kron(RAMP, np.ones((4, 4), np.uint16)), []
+    for number, label in enumerate(("ill", "well")):
+        files.append(tmp_path / "scans" / label / f"{number}.dcm")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].write_bytes(written(dataset(np.roll(large, 4 * number, 0))))
+    assert cli("index", folder, "-g", gallery).code == 0
+    assert cli("inspect", "fit", folder, "--as", inspector).code == 0
+    for command in (("recognize", str(files[0]), "-g", gallery), ("inspect", "run", inspector, str(files[0]))):
+        ran = cli(*command, "--html", page)
+        assert ran.code in (0, 11), ran.err
+        assert "No diagnosis" in Path(page).read_text()
+        Path(page).unlink()
+
+
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 

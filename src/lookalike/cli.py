@@ -23,6 +23,7 @@ from lookalike.printing import (
     gallery_option,
     item_as_dict,
     json_option,
+    medical_option,
     names_of,
     parse_box,
     print_diagnosis,
@@ -44,11 +45,6 @@ if TYPE_CHECKING:
 
 encoder_option = click.option(
     "--encoder", metavar="NAME", help="Which of the gallery's encoders; for a new gallery, which to use for good."
-)
-
-
-medical_option = click.option(
-    "--medical", is_flag=True, help="Say on the page that it is no diagnosis; said of DICOM files anyway."
 )
 
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.printing import FOUND, json_option, print_json, print_lines, print_skipped, progress, safe
+from lookalike.printing import (
+    FOUND,
+    json_option,
+    medical_option,
+    print_json,
+    print_lines,
+    print_skipped,
+    progress,
+    safe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +122,7 @@ def add(inspector: str, good: tuple[str, ...], template_map: str | None, as_json
 @map_option
 @click.option("--heatmaps", metavar="DIR", type=click.Path(), help="Write each picture with its heat and its regions.")
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a page of the findings, worst first.")
+@medical_option
 @json_option
 def run_(
     inspector: str,
@@ -121,6 +131,7 @@ def run_(
     template_map: str | None,
     heatmaps: str | None,
     html: str | None,
+    medical: bool,
     as_json: bool,
 ) -> int | None:
     """Tell which pictures are defective, and where. Exit code 11 where one is, 0 where none is."""
@@ -151,7 +162,7 @@ def run_(
     if heatmaps:
         click.echo(f"heatmaps: {safe(heatmaps)}", err=True)
     if html:
-        write_findings(Path(html), found.decisions, found.skipped, inspector)
+        write_findings(Path(html), found.decisions, found.skipped, inspector, medical=medical)
         click.echo(f"report: {safe(html)}", err=True)
     if as_json:
         print_json(found.as_dict())

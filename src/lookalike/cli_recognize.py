@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lookalike.printing import gallery_option, json_option, print_json, print_skipped, safe
+from lookalike.printing import gallery_option, json_option, medical_option, print_json, print_skipped, safe
 
 
 @click.command()
@@ -25,6 +25,7 @@ from lookalike.printing import gallery_option, json_option, print_json, print_sk
     help="Of pictures of unknown things this share may be named.",
 )
 @click.option("--html", metavar="FILE", type=click.Path(), help="Write a page: each picture beside its references.")
+@medical_option
 @json_option
 def recognize(
     images: tuple[str, ...],
@@ -33,6 +34,7 @@ def recognize(
     k: int,
     unknown_rate: float,
     html: str | None,
+    medical: bool,
     as_json: bool,
 ) -> None:
     """Name what pictures show by the labelled items of a gallery, or say that it is unknown, and why.
@@ -50,7 +52,7 @@ def recognize(
     with Gallery.open(gallery, create=False) as opened:
         found = Recognizer(opened, field=label_field, voters=k).decide(images, unknown_rate)
     if html:
-        write_recognized(Path(html), found)
+        write_recognized(Path(html), found, medical=medical)
         click.echo(f"report: {safe(html)}", err=True)
     if as_json:
         return print_json(found.as_dict())
@@ -58,4 +60,8 @@ def recognize(
         click.echo(f"{safe(one.path)}: {one.verdict.value}{f' {safe(one.label)}' if one.label is not None else ''}")
         click.echo(f"    {safe(one.reason)}")
     print_skipped(found.skipped)
+    if found.unlabelled:
+        click.echo(
+            f"{found.unlabelled} of the gallery's items have no {safe(label_field)!r} and took no part", err=True
+        )
     return None

@@ -30,6 +30,9 @@ gallery_option = click.option(
     help="The gallery.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+medical_option = click.option(
+    "--medical", is_flag=True, help="Say on the page that it is no diagnosis; said of DICOM files anyway."
+)
 
 
 def parse_box(text: str | None) -> tuple[int, int, int, int] | None:

@@ -14,6 +14,7 @@ from lookalike.errors import ConfigError, InputError
 from lookalike.images import read
 from lookalike.images.drawing import as_jpeg, fitted, framed, overlaid
 from lookalike.inspecting import Finding
+from lookalike.medical import notice
 from lookalike.pipeline import in_parallel
 from lookalike.report import short_name, templates
 from lookalike.tables import check_output, replacing
@@ -62,14 +63,20 @@ class Heatmaps:
         return name
 
 
-def write_findings(output: Path, findings: Sequence[Finding], skipped: Sequence[Skipped], inspector: str) -> None:
-    """Write the page; raise ConfigError where it must not be written. Text is escaped, pictures are drawn anew."""
+def write_findings(
+    output: Path, findings: Sequence[Finding], skipped: Sequence[Skipped], inspector: str, *, medical: bool = False
+) -> None:
+    """Write the page; raise ConfigError where it must not be written. Text is escaped, pictures are drawn anew.
+
+    It says that it is no diagnosis where a picture is DICOM, or ``medical`` is asked for.
+    """
     check_output(output, ".html", ".htm")
     ordered = sorted(findings, key=lambda one: one.badness)[:SHOWN]
     pictures = [_uri(pixels) for pixels in in_parallel(lambda one: drawing(one, _PAGE_SIDE), ordered)]
     page = templates().get_template("inspection.html").render(
         title="Inspection",
         summary=display_path(_summary(findings, inspector)),
+        notes=notice((one.path for one in ordered), asked=medical),
         findings=[_told(one, picture) for one, picture in zip(ordered, pictures, strict=True)],
         more=len(findings) - len(ordered),
         skipped=[display_path(f"{one.path}: {one.reason}") for one in skipped[:50]],

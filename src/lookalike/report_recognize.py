@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike import __version__
+from lookalike.medical import notice
 from lookalike.pipeline import in_parallel
 from lookalike.recognizing import Candidate, Recognized, RecognizeResult
 from lookalike.report import picture_uri, short_name, templates
@@ -18,14 +19,18 @@ _CASES = 300
 _Drawn = Mapping[str, tuple[str | None, str | None]]
 
 
-def write_recognized(output: Path, found: RecognizeResult) -> None:
-    """Write the page; raise ConfigError where it must not be written. Text is escaped, pictures are drawn anew."""
+def write_recognized(output: Path, found: RecognizeResult, *, medical: bool = False) -> None:
+    """Write the page; raise ConfigError where it must not be written. Text is escaped, pictures are drawn anew.
+
+    It says that it is no diagnosis where a picture is DICOM, or ``medical`` is asked for.
+    """
     check_output(output, ".html", ".htm")
     cases = found.decisions[:_CASES]
     shown = dict.fromkeys(path for one in cases for path in _pictures_of(one))
     drawn = dict(zip(shown, in_parallel(picture_uri, shown), strict=True))
     page = templates().get_template("recognize.html").render(
         title="Recognized",
+        notes=notice(shown, asked=medical),
         cases=[_case(one, drawn) for one in cases],
         more=len(found.decisions) - len(cases),
         skipped=[display_path(f"{one.path}: {one.reason}") for one in found.skipped],
