@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "lookalike: interrupted; what was kept before is whole, and the same command goes on from there", err=True
+            "lookalike: interrupted; what was kept is whole: the same command goes on from it, or begins anew", err=True
         )
         return _INTERRUPTED
     except (BrokenPipeError, ReaderGone):
