@@ -1,8 +1,9 @@
 """Does learning help on classes that nothing was learned from? Ten splits of six sets: numpy, the losses, and peers.
 
 Each split keeps a third of the classes (bccd: slides; scene_pairs: families) apart, as `lookalike train` does in its
-first turn. The losses and the plain loop need torch: run it with the Python of .venv-torch for all rows. ``--cost``
-measures time, memory and what using a learned encoder costs instead.
+first turn; ``--share half`` keeps half of them apart. The losses and the plain loop need torch: run it with the Python
+of .venv-torch for all rows. ``--parts`` tells what the numpy learner owes to what instead; ``--cost`` measures time,
+memory and what using a learned encoder costs.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ import numpy as np
 from benchmarks.harness import Report, Target, parser, say, subprocess_output
 from benchmarks.photos import SHARED
 from lookalike import registry
-from lookalike.apps.train_loss import learn_heads
-from lookalike.calibration.pairs import numbered
+from lookalike.apps.train_focus import FOCUSES, best_focus
+from lookalike.apps.train_loss import Head, learn_heads
+from lookalike.apps.training_pictures import Asked, Looked, look
+from lookalike.calibration.pairs import Ints, numbered
+from lookalike.encoders.focused import PLAIN, Focus, focused
+from lookalike.encoders.head import applied
 from lookalike.evaluation.truth import NONE
 from lookalike.learning.choosing import learn
 from lookalike.learning.examples import Examples
 from lookalike.learning.gain import LEVELS, changes
-from lookalike.learning.linear import Linear, unit
+from lookalike.learning.linear import RANK, unit
 from lookalike.learning.splitting import Sides, turns
-from lookalike.pipeline import embed_files
 from lookalike.training.request import LOSSES, Request
-from lookalike.types import Float32, Skipped
+from lookalike.types import Float32, LabelledPicture
 
 SETS = ("grocery", "emoji_vendors", "coil100", "scene_pairs", "clothing", "bccd")
 _T_OF_NINE = 2.262
@@ -47,6 +51,8 @@ def main() -> int:
     arguments.add_argument("--splits", type=int, default=10)
     arguments.add_argument("--sets", default=",".join(SETS))
     arguments.add_argument("--losses", default=",".join(LOSSES))
+    arguments.add_argument("--share", choices=("third", "half"), default="third", help="of the classes, to judge by")
+    arguments.add_argument("--parts", action="store_true", help="the numpy learner through some focuses alone")
     arguments.add_argument("--cost", action="store_true", help="time, memory and the cost of use alone")
     options = arguments.parse_args()
     sets = [name for name in options.sets.split(",") if (SHARED / name / "groundtruth.csv").is_file()]
@@ -58,19 +64,21 @@ def main() -> int:
     else:
         splits, losses = (2, ["supcon"]) if options.quick else (options.splits, options.losses.split(","))
         for name in sets[:1] if options.quick else sets:
-            _measure(report, name, splits, losses)
+            measured = _Measured(name, splits, options.share)
+            ways = measured.by_parts() if options.parts else measured.by_all(losses)
+            _told(report, measured, ways)
     report.print()
     return 0
 
 
-def examples_of(name: str) -> tuple[Examples, list[str]]:
-    """Return a set as examples, and its paths."""
+def examples_of(name: str) -> tuple[Examples, Looked]:
+    """Return a set as examples, and as it is seen through each focus."""
     with (SHARED / name / "groundtruth.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     paths = [str(SHARED / name / row["path"]) for row in rows]
-    outcomes = list(embed_files(paths, registry.encoder(registry.DEFAULT_ENCODER)))
-    vectors = np.concatenate([one[1].vectors for one in outcomes if not isinstance(one, Skipped)])
     labels = [row["label"] for row in rows]
+    pictures = tuple(LabelledPicture(path, label) for path, label in zip(paths, labels, strict=True))
+    looked = look(Asked(name, pictures, ()), registry.encoder(registry.DEFAULT_ENCODER), focuses=FOCUSES)
     everyone = np.ones(len(rows), bool)
     asks = np.array([row.get("kind") == "natural" for row in rows]) if name == "grocery" else everyone
     units = {
@@ -79,37 +87,82 @@ def examples_of(name: str) -> tuple[Examples, list[str]]:
     }.get(name, labels)
     groups = numbered(units) if name == "bccd" else np.full(len(rows), NONE, np.int64)
     answers = ~asks if name == "grocery" else everyone
-    return Examples(vectors, numbered(labels), numbered(units), groups, asks, answers), paths
+    return Examples(looked.vectors, numbered(labels), numbered(units), groups, asks, answers), looked
 
 
-def _measure(report: Report, name: str, count: int, losses: Sequence[str]) -> None:
-    examples, paths = examples_of(name)
-    names = [os.path.relpath(path, SHARED) for path in paths]
-    sides = [turns(examples.units, names, seed)[0] for seed in range(count)]
-    ways: dict[str, list[Apply]] = {}
-    say(f"{name}: numpy")
-    ways["numpy"] = [learn(examples.only(side.known))[0].apply for side in sides]
-    say(f"{name}: scikit-learn's NCA")
-    ways["NCA of scikit-learn"] = [_nca(examples.only(side.known)) for side in sides]
-    if find_spec("torch") is not None:
-        with TemporaryDirectory() as place:
-            for loss in losses:
-                say(f"{name}: {loss}")
-                heads = learn_heads(Request(loss, place), examples, sides)
-                ways[loss] = [head.apply for head in heads]
-        say(f"{name}: a plain loop")
-        ways["plain loop, supcon"] = [_plain_loop(examples.only(side.known)) for side in sides]
-    _told(report, name, examples, sides, ways)
+class _Measured:
+    """A set in its splits; each way to learn gives what becomes of the examples that judge, a split after the other."""
 
+    def __init__(self, name: str, count: int, share: str) -> None:
+        self.name, self.share = name, share
+        self.examples, self._looked = examples_of(name)
+        names = [os.path.relpath(one.path, SHARED) for one in self._looked.pictures]
+        split = _half if share == "half" else lambda *of: turns(*of)[0]
+        self.sides = [split(self.examples.units, names, seed) for seed in range(count)]
 
-def _told(report: Report, name: str, examples: Examples, sides: Sequence[Sides], ways: dict[str, list[Apply]]) -> None:
-    report.section(f"{name}: {len(examples.labels)} pictures, {len(sides)} splits")
-    rows = []
-    for way, applied in ways.items():
+    def by_parts(self) -> dict[str, list[Examples]]:
+        """Return what the numpy learner does where it is given some focuses alone."""
+        given = {
+            "the picture as it is": (PLAIN,),
+            "its middle": (Focus(FOCUSES[-1].cut),),
+            "colours beside": tuple(one for one in FOCUSES if one.colours and not one.cut),
+            "both": tuple(one for one in FOCUSES if one.colours and one.cut),
+            "chosen among all": FOCUSES,
+        }
+        return {way: self._numpy(focuses) for way, focuses in given.items()}
+
+    def by_all(self, losses: Sequence[str]) -> dict[str, list[Examples]]:
+        """Return what the numpy learner, the losses and peers do."""
+        say(f"{self.name}: numpy")
+        ways = {"numpy": self._numpy(FOCUSES)}
+        say(f"{self.name}: scikit-learn's NCA")
+        ways["NCA of scikit-learn"] = self._plain(_nca)
+        if find_spec("torch") is not None:
+            seen = [best_focus(self._looked, self.examples, side.train, FOCUSES, 0)[1] for side in self.sides]
+            with TemporaryDirectory() as place:
+                for loss in losses:
+                    say(f"{self.name}: {loss}")
+                    heads = learn_heads(Request(loss, place), seen, self.sides)
+                    ways[loss] = [
+                        _moved(one.only(side.test), head.apply)
+                        for one, side, head in zip(seen, self.sides, heads, strict=True)
+                    ]
+            say(f"{self.name}: a plain loop")
+            ways["plain loop, supcon"] = self._plain(_plain_loop)
+        return ways
+
+    def _numpy(self, focuses: Sequence[Focus]) -> list[Examples]:
         found = []
-        for side, apply in zip(sides, applied, strict=True):
+        for side in self.sides:
+            seen = best_focus(self._looked, self.examples, side.known, focuses, 0)[1]
+            head = Head(learn(seen.only(side.known))[0], None, ())
+            found.append(_moved(seen.only(side.test), head.apply))
+        return found
+
+    def _plain(self, learned: Callable[[Examples], Apply]) -> list[Examples]:
+        return [_moved(self.examples.only(side.test), learned(self.examples.only(side.known))) for side in self.sides]
+
+
+def _moved(held: Examples, apply: Apply) -> Examples:
+    return held.moved(apply(held.vectors))
+
+
+def _half(units: Ints, _: Sequence[str], seed: int) -> Sides:
+    """Return a split that keeps half of the units apart, by lot; a quarter of the others stops learning."""
+    order = np.random.default_rng(seed).permutation(np.unique(units))
+    known = order[: len(order) // 2]
+    judged, stopped = ~np.isin(units, known), np.isin(units, known[::4])
+    return Sides(np.flatnonzero(~judged & ~stopped), np.flatnonzero(stopped), np.flatnonzero(judged))
+
+
+def _told(report: Report, measured: _Measured, ways: dict[str, list[Examples]]) -> None:
+    name, examples, sides = measured.name, measured.examples, measured.sides
+    report.section(f"{name}: {len(examples.labels)} pictures, {len(sides)} splits, judged by a {measured.share}")
+    rows = []
+    for way, moved in ways.items():
+        found = []
+        for side, after in zip(sides, moved, strict=True):
             held = examples.only(side.test)
-            after = held.moved(apply(held.vectors))
             found.append(changes([held.judged(LEVELS)], [after.judged(LEVELS)], held.units[held.asks]))
         cells = [way]
         for place in range(len(found[0])):
@@ -183,12 +236,17 @@ def _costs(report: Report, *, quick: bool) -> None:
     picture = next(iter((SHARED / "grocery" / "iconic").glob("*.jpg")))
     from lookalike.images import read  # noqa: PLC0415
 
-    image = read(picture, base.at_least)
-    vector = base.encode([image]).vectors[0]
-    linear = Linear(vector, np.eye(len(vector), dtype=np.float32))
-    alone = min(_timed(lambda: base.encode([image])) for _ in range(30))
-    added = min(_timed(lambda: unit(((vector - linear.mean) @ linear.components)[None])) for _ in range(30))
-    report.target(Target("what a learned encoder adds to its base", 100 * added / alone, 5, False, " %"))
+    image = read(picture)
+    seen = focused(base, FOCUSES[-1])
+    some = np.random.default_rng(0).normal(size=(RANK, seen.space.dim)).astype(np.float32)
+    numbers = {"mean": some[0], "into": np.ascontiguousarray(some.T), "back": some}
+    times = [
+        (_timed(lambda: base.encode([image])), _timed(lambda: applied(seen.encode([image]).vectors[0], numbers)))
+        for _ in range(100)
+    ]
+    alone, learned = (min(of) for of in zip(*times, strict=True))
+    added = 100 * (learned / alone - 1)
+    report.target(Target("what a learned encoder adds to its base, the middle and colours", added, 5, False, " %"))
 
 
 def _write_labelled(file: Path, at_most: int) -> int:

@@ -14,12 +14,12 @@ from lookalike.encoders import head
 from lookalike.errors import ConfigError, InputError
 from lookalike.evaluation.intervals import Interval
 from lookalike.installed import Card
-from lookalike.learning import linear
+from lookalike.learning import choosing, linear
 from lookalike.learning.advice import advice, count
-from lookalike.learning.choosing import Recipe, choose, learn
+from lookalike.learning.choosing import Recipe, choose, choose_vectors, learn
 from lookalike.learning.examples import Examples
 from lookalike.learning.gain import LEVELS, Change, changes, is_gain
-from lookalike.learning.linear import Scatter, compact, lifted, refined, spread, unit
+from lookalike.learning.linear import Scatter, compact, factored, lifted, refined, spread, unit
 from lookalike.learning.splitting import turns, units_of
 from lookalike.types import Embeddings, Float32, Image, Space
 
@@ -253,9 +253,11 @@ class _Base:
         raise NotImplementedError
 
 
-def test_a_head_gives_what_a_loop_over_its_numbers_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hidden", [3, 0])
+def test_a_head_gives_what_a_loop_over_its_numbers_gives(hidden: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    shapes = {"mean": (5,), "components": (5, 5), "a": (5, 3), "bias": (3,), "b": (3, 5)}
+    shapes: dict[str, tuple[int, ...]] = {"mean": (5,), "into": (5, 2), "back": (2, 5)}
+    shapes |= {"a": (5, hidden), "bias": (hidden,), "b": (hidden, 5)} if hidden else {}
     numbers: dict[str, Float32] = {key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
     file = tmp_path / "head.npz"
     file.write_bytes(head.packed(numbers))
@@ -265,8 +267,10 @@ def test_a_head_gives_what_a_loop_over_its_numbers_gives(tmp_path: Path) -> None
     for vector, found in zip(given.vectors, made.project(given).vectors, strict=True):
         out = [0.0] * 5
         for j in range(5):
-            out[j] = sum((vector[i] - numbers["mean"][i]) * numbers["components"][i, j] for i in range(5))
-        for h in range(3):
+            out[j] = vector[j] - numbers["mean"][j]
+            for i, r in itertools.product(range(5), range(2)):
+                out[j] += (vector[i] - numbers["mean"][i]) * numbers["into"][i, r] * numbers["back"][r, j]
+        for h in range(hidden):
             inside = sum((vector[i] - numbers["mean"][i]) * numbers["a"][i, h] for i in range(5)) + numbers["bias"][h]
             out = [value + max(inside, 0) * numbers["b"][h, j] for j, value in enumerate(out)]
         np.testing.assert_allclose(found, np.array(out) / np.linalg.norm(out), atol=1e-5)
@@ -274,13 +278,49 @@ def test_a_head_gives_what_a_loop_over_its_numbers_gives(tmp_path: Path) -> None
 
 def test_a_damaged_head_is_refused() -> None:
     with pytest.raises(ConfigError, match="the head of encoder mine is damaged"):
-        head.unpacked(b"none", (5, 5), "mine")
-    whole = {"mean": (5,), "components": (5, 5), "a": (5, 3), "bias": (3,), "b": (3, 4)}
+        head.unpacked(b"none", 5, "mine")
+    whole = {"mean": (5,), "into": (5, 2), "back": (2, 5), "a": (5, 3), "bias": (3,), "b": (3, 4)}
     data = head.packed({key: np.zeros(shape, np.float32) for key, shape in whole.items()})
     with pytest.raises(ConfigError, match=r"b of encoder mine's head is \(3, 4\), expected \(3, 5\)"):
-        head.unpacked(data, (5, 5), "mine")
+        head.unpacked(data, 5, "mine")
+
+
+def test_a_factored_map_is_the_nearest_of_its_rank() -> None:
+    rng = np.random.default_rng(2)
+    change = (rng.normal(size=(40, 40)) @ np.diag(0.8 ** np.arange(40)) @ rng.normal(size=(40, 40))).astype(np.float32)
+    into, back = factored(np.eye(40, dtype=np.float32) + change, rank=6)
+    assert into.shape == (40, 6)
+    # Eckart and Young: no map of rank 6 is nearer than the square root of what the other singular values leave.
+    left = np.sqrt((np.linalg.svd(change)[1][6:] ** 2).sum())
+    assert np.linalg.norm(change - into @ back) == pytest.approx(left, rel=0.01)
+    few = np.eye(40, dtype=np.float32) + change[:, :1] @ change[:1]
+    into, back = factored(few, rank=6)
+    assert into.shape == (40, 1)
+    np.testing.assert_allclose(np.eye(40) + into @ back, few, atol=1e-3)
+    assert factored(np.eye(40, dtype=np.float32))[0].shape == (40, 0)
+
+
+def test_of_several_ways_to_see_that_is_taken_in_which_labels_come_together() -> None:
+    good = world(9, nuisance=0.1)
+    noise = good.moved(unit(np.random.default_rng(3).normal(size=good.vectors.shape).astype(np.float32)))
+    assert choose_vectors([noise, good]) == 1
+    assert choose_vectors([good, noise, good]) == 0
 
 
 def test_a_map_inside_of_a_basis_leaves_the_rest() -> None:
     basis = np.eye(4, 2, dtype=np.float32)
     np.testing.assert_array_equal(spread(np.diag([2, 3]).astype(np.float32), basis), np.diag([2, 3, 1, 1]))
+
+
+def test_halves_take_turns_and_one_that_teaches_nothing_is_left_out() -> None:
+    examples = world(10, labels=8, each=2)
+    halves = list(choosing._folds(examples, 0))
+    assert len(halves) == 6
+    for known, held in halves:
+        assert len(set(known.labels.tolist())) == len(set(held.labels.tolist())) == 4
+        assert not set(known.units.tolist()) & set(held.units.tolist())
+    one_pair = examples.only(np.array([0, 1, 2, 4, 6, 8]))
+    assert all(0 in known.labels for known, _ in choosing._folds(one_pair, 0))
+    assert len(list(choosing._folds(one_pair, 0))) == 3
+    with pytest.raises(InputError, match="too few labels have two pictures"):
+        list(choosing._folds(examples.only(np.arange(0, 16, 2)), 0))

@@ -20,10 +20,14 @@ from conftest import Cli
 from lookalike import installed, registry
 from lookalike.apps import train_loss, training_pictures
 from lookalike.apps.train import TrainRequest, examples_of, train
+from lookalike.apps.train_focus import focuses_of
 from lookalike.apps.training_pictures import Asked, asked_of, look
+from lookalike.encoders.colours import Colours
+from lookalike.encoders.focused import PLAIN
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
-from lookalike.types import LabelledPicture
+from lookalike.images import read
+from lookalike.types import Embeddings, Image, LabelledPicture, Space
 from synthetic import save
 
 BASE = "color-histogram"
@@ -87,6 +91,38 @@ def test_what_was_learned_is_an_encoder_like_any_other(cli: Cli, tmp_path: Path,
     assert found["queries"][0]["hits"][0]["score"] == pytest.approx(1, abs=1e-5)
     compared = cli("benchmark", source, "--encoder", f"{BASE},mine", "--json").json["configurations"]
     assert compared[1]["map@r"] > compared[0]["map@r"]
+
+
+def test_an_encoder_learned_through_a_focus_is_what_its_numbers_give_by_hand(tmp_path: Path) -> None:
+    source = labelled(tmp_path / "pictures")
+    assert train(TrainRequest("mine", labelled=str(source), encoder=BASE)).entry is not None
+    card = installed.card("mine")
+    assert card.colours == 0.3
+    assert "colours beside, weight 0.3" in str(card.architecture)
+    image = read(source / "l00" / "0.png")
+    seen = registry.encoder(BASE).encode([image]).vectors / np.sqrt(1.3)
+    beside = Colours().encode([image]).vectors * np.sqrt(0.3 / 1.3)
+    with np.load(installed.home() / "mine" / card.model) as numbers:
+        whole = np.eye(len(numbers["mean"])) + numbers["into"] @ numbers["back"]
+        moved = (np.concatenate([seen, beside], axis=1) - numbers["mean"]) @ whole
+    found = registry.encoder("mine").encode([image]).vectors
+    np.testing.assert_allclose(found, moved / np.linalg.norm(moved), atol=1e-5)
+
+
+def test_a_base_that_has_words_is_learned_on_as_it_is() -> None:
+    class Worded:
+        space = Space("worded", "1", "none", 2)
+        at_least = None
+
+        def encode(self, images: list[Image]) -> Embeddings:
+            raise NotImplementedError
+
+        def encode_text(self, words: list[str]) -> Embeddings:
+            raise NotImplementedError
+
+    assert focuses_of(Worded()) == (PLAIN,)
+    assert focuses_of(registry.encoder(BASE))[0] == PLAIN
+    assert len(focuses_of(registry.encoder(BASE))) > 1
 
 
 def test_compare_lists_the_learned_metric_and_decides_by_its_thresholds(cli: Cli, tmp_path: Path) -> None:

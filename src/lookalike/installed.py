@@ -44,7 +44,7 @@ class Card:
     ``model`` is a file of the folder, ``dim`` how many numbers come out, ``made`` how it came here. A "reduced" encoder
     (and a "head") stands on another one: ``base``, whose space was ``base_space`` ("version/preprocess"). A "joined"
     one stands on those that its model file names; its ``base_space`` stands for their recipes. ``sizes`` are those to
-    which vectors may be cut (Matryoshka).
+    which vectors may be cut (Matryoshka). ``cut`` and ``colours`` say through which focus a learned one sees its base.
     """
 
     name: str
@@ -61,6 +61,8 @@ class Card:
     base: str | None = None
     base_space: str | None = None
     sizes: tuple[int, ...] = ()
+    cut: float | None = None
+    colours: float | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     text: TextCard | None = None
 

@@ -135,7 +135,7 @@ def request(tmp_path: Path, **given: Any) -> LossRequest:
 def learned(asked: LossRequest) -> train_loss.Head:
     examples = world()
     sides = turns(examples.units, [f"{row}.jpg" for row in range(len(examples.labels))])[:1]
-    return train_loss.learn_heads(asked, examples, sides)[0]
+    return train_loss.learn_heads(asked, [examples], sides)[0]
 
 
 def turn(folder: Path) -> None:

@@ -147,7 +147,7 @@ def compare(
     structure = compare_structure(*images)
     scores, context = _scored(images, seen, found)
     decided_by = policy or (Uncalibrated() if found is None else Calibrated(found))
-    learned = tuple(learned_evidence(part, [one.embeddings for one in seen]))
+    learned = tuple(learned_evidence(part, [one.embeddings for one in seen], images))
     decided = decided_by.decide(scores, context)
     decision = _with_structure(replace(decided, evidence=(*decided.evidence, *learned)), structure)
     qualities = (_quality(seen[0]), _quality(seen[1]))

@@ -15,7 +15,7 @@ from lookalike.errors import ConfigError
 from lookalike.policies.calibrated import Calibrated
 from lookalike.policies.uncalibrated import Uncalibrated
 from lookalike.protocols import Encoder
-from lookalike.types import Embeddings, Evidence, Space
+from lookalike.types import Embeddings, Evidence, Image, Space
 
 COSINE, MADE = "cosine", "train"
 
@@ -32,13 +32,17 @@ def own_calibration(space: Space) -> Calibration | None:
     return found if found.space == space else None
 
 
-def learned_evidence(base: Encoder, embeddings: Sequence[Embeddings]) -> Iterator[Evidence]:
+def learned_evidence(base: Encoder, embeddings: Sequence[Embeddings], images: Sequence[Image]) -> Iterator[Evidence]:
     """Yield what each encoder learned on ``base`` says of two pictures (1, D): its cosine, as ``learned:NAME``.
 
-    With threshold and rate by the calibration that lies beside it; without them where there is none.
+    One that looks through a focus of its own looks at the ``images`` anew. With threshold and rate by the calibration
+    that lies beside it; without them where there is none.
     """
     for name, encoder in _learned_on(base):
-        first, second = (Seen.stored(encoder.project(one), (None,)) for one in embeddings)
+        first, second = (
+            Seen.stored(encoder.project(one) if one.space == encoder.base_space else encoder.encode([image]), (None,))
+            for one, image in zip(embeddings, images, strict=True)
+        )
         calibration = own_calibration(encoder.space)
         policy = Uncalibrated() if calibration is None else Calibrated(calibration)
         scores = scores_of(first, second, calibration)

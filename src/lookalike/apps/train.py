@@ -14,6 +14,7 @@ import numpy as np
 from lookalike import installed, registry
 from lookalike.apps.calibrate import write
 from lookalike.apps.train_card import CALIBRATION, CARD, FIGURES_HEAD, PAGE, REPORT, card_text, figure_rows
+from lookalike.apps.train_focus import best_focus, focuses_of
 from lookalike.apps.train_loss import Head, check_extra, checkpoints, forget_checkpoints, learn_heads, tuned
 from lookalike.apps.training_pictures import Asked, Looked, asked_of, look
 from lookalike.benchmarking import (
@@ -33,9 +34,10 @@ from lookalike.calibration.pairs import Ints, drawn, numbered
 from lookalike.doctoring import label_margins
 from lookalike.encoders import folder
 from lookalike.encoders.catalog import Entry, entry
-from lookalike.encoders.head import packed as packed_head
+from lookalike.encoders.focused import PLAIN, Focus
+from lookalike.encoders.head import packed
 from lookalike.encoders.onnx import OnnxEncoder
-from lookalike.encoders.reduced import Reduced, packed
+from lookalike.encoders.reduced import Reduced
 from lookalike.errors import ConfigError, InputError
 from lookalike.evaluation.truth import NONE
 from lookalike.installed import Card
@@ -175,7 +177,8 @@ def train(request: TrainRequest, progress: Progress = lambda _: None, tell: Tell
     asked = asked_of(request.labelled, request.pairs, request.unlabeled, request.marks)
     _counted(_examples_as_named(asked), asked.skipped)
     base = registry.encoder(request.encoder)
-    looked = look(asked, base, request.seed, progress)
+    focuses = (PLAIN,) if request.mode == "finetune" else focuses_of(base)
+    looked = look(asked, base, request.seed, progress, focuses)
     examples = examples_of(asked, looked)
     found = _counted(examples, looked.skipped)
     advised = tuple(advice(found, wrong_labels(looked)))
@@ -185,7 +188,7 @@ def train(request: TrainRequest, progress: Progress = lambda _: None, tell: Tell
     # A network takes long: one turn judges it.
     sides = turns(examples.units, names, request.seed)[: 1 if request.mode == "finetune" else TURNS]
     tests = [_test_set(asked, looked, side.test) for side in sides]
-    run = _Run(request, asked, looked, examples, sides, tests[0], found, advised)
+    run = _Run(request, asked, looked, focuses, examples, sides, tests[0], found, advised)
     return _judged(run, _learned(run))
 
 
@@ -259,6 +262,7 @@ class _Run:
     request: TrainRequest
     asked: Asked
     looked: Looked
+    focuses: tuple[Focus, ...]
     examples: Examples
     sides: tuple[Sides, ...]
     test: LabelledSet
@@ -279,15 +283,18 @@ class _Learned:
 
 def _learned(run: _Run) -> list[_Learned]:
     """Return what was learned in each turn."""
-    request, examples = run.request, run.examples
+    request = run.request
     if request.mode == "finetune":
         return [_fine_tuned(run)]
     if request.learner == "numpy":
-        return [_made(run, side, *_by_numpy(examples.only(side.known), request.seed)) for side in run.sides]
-    heads = learn_heads(_by_loss(request), examples, run.sides)
+        return [_by_numpy(run, side) for side in run.sides]
+    # By the validation part learning is stopped: it has no part in what learning begins with.
+    seen = [best_focus(run.looked, run.examples, side.train, run.focuses, request.seed) for side in run.sides]
+    heads = learn_heads(_by_loss(request), [examples for _, examples in seen], run.sides)
+    learned = f"{request.learner} loss, {request.head} head"
     return [
-        _made(run, side, head, f"{request.learner} loss, {request.head} head; {_told(head)}", head.history)
-        for side, head in zip(run.sides, heads, strict=True)
+        _made(run, side, focus, head, _told(learned, focus, _epochs(head)), head.history)
+        for side, (focus, _), head in zip(run.sides, seen, heads, strict=True)
     ]
 
 
@@ -348,10 +355,12 @@ def backbone_of(encoder: str) -> tuple[str, bool]:
     )
 
 
-def _by_numpy(known: Examples, seed: int) -> tuple[Head, str]:
-    linear, chosen = learn(known, seed)
-    gained = f"MAP@R in cross-validation {chosen.untouched:.3f} -> {chosen.tried[chosen.recipe]:.3f}"
-    return Head(linear, None, ()), f"{chosen.recipe.told}; {gained}"
+def _by_numpy(run: _Run, side: Sides) -> _Learned:
+    seed = run.request.seed
+    focus, examples = best_focus(run.looked, run.examples, side.known, run.focuses, seed)
+    linear, chosen = learn(examples.only(side.known), seed)
+    gained = f"MAP@R in cross-validation {chosen.untouched:.3f} (unlearned) -> {chosen.tried[chosen.recipe]:.3f}"
+    return _made(run, side, focus, Head(linear, None, ()), _told(chosen.recipe.told, focus, gained))
 
 
 def _by_loss(request: TrainRequest) -> LossRequest:
@@ -366,7 +375,11 @@ def _by_loss(request: TrainRequest) -> LossRequest:
     )
 
 
-def _told(head: Head) -> str:
+def _told(learned: str, focus: Focus, gained: str) -> str:
+    return f"{', '.join(part for part in (learned, focus.told) if part)}; {gained}"
+
+
+def _epochs(head: Head) -> str:
     best, first = head.best, head.history[0]
     return (
         f"epoch {best['epoch']} of {len(head.history) - 1}; MAP@R of the validation part {first['map_at_r']:.3f} "
@@ -374,17 +387,18 @@ def _told(head: Head) -> str:
     )
 
 
-def _made(run: _Run, sides: Sides, head: Head, told: str, history: tuple[Mapping[str, float], ...] = ()) -> _Learned:
+def _made(
+    run: _Run, sides: Sides, focus: Focus, head: Head, told: str, history: tuple[Mapping[str, float], ...] = ()
+) -> _Learned:
     """Return the encoder of what was learned; raise ConfigError unless it gives what was learned."""
-    base = registry.encoder(run.request.encoder)
-    bent = head.bent is not None
-    data = packed_head(head.numbers) if bent else packed(head.linear.mean, head.linear.components)
-    card = _card(run.request, data, head.linear.components.shape[1], told, "head" if bent else "reduced")
-    before = run.examples.vectors[sides.test]
+    data = packed(head.numbers)
+    through = {"cut": focus.cut or None, "colours": focus.colours or None}
+    card = _card(run.request, data, len(head.linear.mean), told, "head", **through)
+    before = run.looked.through(focus)[sides.test]
     with folder.laid_out({card.model: data}) as place:
         made = folder.made(card, lambda file, _sha256: place / file)
         assert isinstance(made, Reduced)
-        after = made.project(Embeddings(before, np.ones(len(before), np.float32), base.space))
+        after = made.project(Embeddings(before, np.ones(len(before), np.float32), made.base_space))
     _compare(head.apply(before), after.vectors)
     return _Learned(card, data, told, history, after)
 

@@ -19,7 +19,7 @@ from lookalike.encoders.weights import cache_folder
 from lookalike.errors import MissingDependency
 from lookalike.learning.choosing import choose_whitening
 from lookalike.learning.examples import Examples
-from lookalike.learning.linear import Linear, basis_of, compact, lifted, spread, unit
+from lookalike.learning.linear import Linear, basis_of, compact, factored, lifted, spread, unit
 from lookalike.learning.splitting import Sides
 from lookalike.training.request import ERROR, Request
 from lookalike.training.tuning import Tuning
@@ -45,12 +45,13 @@ class Head:
 
     @property
     def numbers(self) -> dict[str, Float32]:
-        """All numbers of a head with a hidden layer."""
-        return {"mean": self.linear.mean, "components": self.linear.components, **(self.bent or {})}
+        """What the encoder is made of: see :mod:`lookalike.encoders.head`."""
+        into, back = factored(self.linear.components)
+        return {"mean": self.linear.mean, "into": into, "back": back, **(self.bent or {})}
 
     def apply(self, vectors: Float32) -> Float32:
-        """Return (N, D) unit vectors."""
-        return self.linear.apply(vectors) if self.bent is None else unit(applied(vectors, self.numbers))
+        """Return (N, D) unit vectors, as the encoder gives them."""
+        return unit(applied(vectors, self.numbers))
 
 
 def checkpoints(name: str) -> Path:
@@ -70,14 +71,17 @@ def check_extra(*more: str) -> None:
             raise MissingDependency(f"learning by a loss (which needs {module})", "train")
 
 
-def learn_heads(request: Request, examples: Examples, turns: Sequence[Sides]) -> list[Head]:
-    """Return a head for each turn; raise ConfigError for what the training refuses, KeyboardInterrupt when stopped."""
+def learn_heads(request: Request, examples: Sequence[Examples], turns: Sequence[Sides]) -> list[Head]:
+    """Return a head for each turn, of its own examples (the same pictures, perhaps seen through another focus).
+
+    Raise ConfigError for what the training refuses, KeyboardInterrupt when stopped.
+    """
     check_extra()
     starts = []
     with TemporaryDirectory(prefix="lookalike-train-") as temporary:
         folder = Path(temporary)
-        for turn, sides in enumerate(turns):
-            start, basis, arrays = _start(examples.only(sides.train), examples.only(sides.validation), request.seed)
+        for turn, (seen, sides) in enumerate(zip(examples, turns, strict=True)):
+            start, basis, arrays = _start(seen.only(sides.train), seen.only(sides.validation), request.seed)
             np.savez(folder / f"turn{turn}.npz", **arrays)
             starts.append((start, basis))
         run(replace(request, turns=len(turns)), folder)

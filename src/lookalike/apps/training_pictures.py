@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,8 @@ from lookalike.copies.cascade import DECODED_SIDE, Source, find_links
 from lookalike.copies.hashing import fingerprint
 from lookalike.copies.links import Level, Picture
 from lookalike.edits import Pixels, Rng, random_copy, random_degradation
+from lookalike.encoders.colours import Colours
+from lookalike.encoders.focused import PLAIN, Focus, focused, side_by_side
 from lookalike.encoders.weights import cache_folder
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
@@ -52,7 +54,8 @@ class Asked:
 class Looked:
     """N pictures that could be read: (N, D) vectors of the base, the sha256 of their files, and which are copies.
 
-    ``links`` are pairs of rows that show one picture, whatever their labels.
+    ``links`` are pairs of rows that show one picture, whatever their labels. ``middles`` are the vectors (N, D) of the
+    base and (N, C) of the colours by how much was cut away.
     """
 
     pictures: tuple[LabelledPicture, ...]
@@ -60,6 +63,14 @@ class Looked:
     contents: tuple[str, ...]
     links: tuple[tuple[int, int], ...]
     skipped: tuple[Skipped, ...]
+    middles: Mapping[float, tuple[Float32, Float32]]
+
+    def through(self, focus: Focus) -> Float32:
+        """Return (N, E) vectors as the base through ``focus`` gives them."""
+        if focus == PLAIN:
+            return self.vectors
+        seen, colours = self.middles[focus.cut]
+        return side_by_side(seen, colours, focus.colours) if focus.colours else seen
 
 
 def asked_of(
@@ -87,14 +98,25 @@ def asked_of(
     return _of_pairs(_marked(str(marks)))
 
 
-def look(asked: Asked, encoder: Encoder, seed: int = 0, progress: Progress = lambda _: None) -> Looked:
+def look(
+    asked: Asked,
+    encoder: Encoder,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+    focuses: Sequence[Focus] = (PLAIN,),
+) -> Looked:
     """Read, embed and hash the pictures on every core; what was seen before, in an interrupted run too, is remembered.
 
-    Raise InputError where none can be read.
+    Afterwards they can be had through each of ``focuses``. Raise InputError where none can be read.
     """
     tasks = list(_tasks(asked))
+    middles = {
+        cut: (focused(encoder, Focus(cut)), focused(Colours(), Focus(cut)))
+        for cut in sorted({one.cut for one in focuses if one != PLAIN})
+    }
+    parts = {str(part.space): part for part in (encoder, *(part for both in middles.values() for part in both))}
     with _seen() as seen:
-        eye = _Eye(encoder, seen, seed)
+        eye = _Eye(parts, seen, seed)
         found = []
         for outcome in in_parallel(eye.look, tasks):
             found.append(outcome)
@@ -109,12 +131,14 @@ def look(asked: Asked, encoder: Encoder, seed: int = 0, progress: Progress = lam
         raise InputError(f"no picture of {asked.source} can be read{why}")
     pictures = tuple(picture for picture, _ in good)
     left_out = {(one.path, one.reason): one for one in (*asked.skipped, *skipped)}
+    vectors = {space: np.stack([one.vectors[space] for _, one in good]) for space in parts}
     return Looked(
         pictures,
-        np.stack([one.vector for _, one in good]),
+        vectors[str(encoder.space)],
         tuple(one.sha256 for _, one in good),
         tuple(_links(pictures, [one for _, one in good])),
         tuple(left_out.values()),
+        {cut: (vectors[str(of.space)], vectors[str(beside.space)]) for cut, (of, beside) in middles.items()},
     )
 
 
@@ -132,29 +156,30 @@ def _tasks(asked: Asked) -> Iterator[tuple[LabelledPicture, int]]:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
     sha256: str
-    vector: Float32
+    vectors: Mapping[str, Float32]
     content: Content | None
 
 
 class _Eye:
-    """Looks at pictures from several threads; what a file showed before counts."""
+    """Looks at pictures from several threads, with each of ``parts`` (by space); what a file showed before counts."""
 
-    def __init__(self, encoder: Encoder, seen: SeenStore | None, seed: int) -> None:
-        self._encoder, self._seen, self._seed = encoder, seen, seed
-        self._new: list[tuple[str, _Seen]] = []
+    def __init__(self, parts: Mapping[str, Encoder], seen: SeenStore | None, seed: int) -> None:
+        self._parts, self._seen, self._seed = parts, seen, seed
+        needs = [part.at_least for part in parts.values()]
+        self._at_least = None if None in needs else max(need for need in needs if need is not None)
+        self._new: list[tuple[int, _Seen]] = []
 
     def look(self, task: tuple[LabelledPicture, int]) -> _Seen | Skipped:
         picture, number = task
         try:
             contents = contents_of(picture.path)
-            space = f"{self._encoder.space}" if not number else f"{self._encoder.space} hard copy {self._seed}.{number}"
-            if (known := self._known(contents.sha256, space, number)) is not None:
+            if (known := self._known(contents.sha256, number)) is not None:
                 return known
-            image = read_bytes(contents.data, picture.path, self._encoder.at_least)
+            image = read_bytes(contents.data, picture.path, self._at_least)
             made = self._made(contents.sha256, image, number)
         except InputError as error:
             return Skipped(picture.path, reason_of(error))
-        self._new.append((space, made))
+        self._new.append((number, made))
         return made
 
     def flush(self) -> None:
@@ -163,23 +188,35 @@ class _Eye:
         if self._seen is None:
             return
         self._seen.put_contents({one.sha256: one.content for _, one in new if one.content is not None})
-        for space in sorted({space for space, _ in new}):
-            self._seen.put_vectors(space, {one.sha256: one.vector for of, one in new if of == space})
+        for number in sorted({number for number, _ in new}):
+            mine = [one for of, one in new if of == number]
+            for space in self._parts:
+                self._seen.put_vectors(self._kept_as(space, number), {one.sha256: one.vectors[space] for one in mine})
 
-    def _known(self, sha256: str, space: str, number: int) -> _Seen | None:
-        if self._seen is None or (vector := self._seen.vector(sha256, space)) is None:
+    def _known(self, sha256: str, number: int) -> _Seen | None:
+        if self._seen is None:
             return None
+        found = {space: self._seen.vector(sha256, self._kept_as(space, number)) for space in self._parts}
+        vectors = {space: vector for space, vector in found.items() if vector is not None}
         content = None if number else self._seen.content(sha256)
-        return None if not number and content is None else _Seen(sha256, vector, content)
+        if len(vectors) < len(found) or (not number and content is None):
+            return None
+        return _Seen(sha256, vectors, content)
+
+    def _kept_as(self, space: str, number: int) -> str:
+        return f"{space} hard copy {self._seed}.{number}" if number else space
 
     def _made(self, sha256: str, image: Image, number: int) -> _Seen:
         if not number:
             content = Content(image.size, 1.0, packed(fingerprint(image.pixels)))
-            return _Seen(sha256, self._encoder.encode([image]).vectors[0], content)
+            return _Seen(sha256, self._vectors(image), content)
         # By content, not by place: the copies are the same whatever else is in the folder.
         rng = np.random.default_rng([self._seed, number, int(hashlib.sha256(sha256.encode()).hexdigest()[:8], 16)])
         copy = _hard_copy(reduced(image), rng)
-        return _Seen(sha256, self._encoder.encode([Image(copy, (copy.shape[1], copy.shape[0]))]).vectors[0], None)
+        return _Seen(sha256, self._vectors(Image(copy, (copy.shape[1], copy.shape[0]))), None)
+
+    def _vectors(self, image: Image) -> dict[str, Float32]:
+        return {space: part.encode([image]).vectors[0] for space, part in self._parts.items()}
 
 
 def _hard_copy(pixels: Pixels, rng: Rng) -> Pixels:

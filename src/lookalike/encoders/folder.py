@@ -11,6 +11,7 @@ from typing import Any
 
 from lookalike import installed, registry
 from lookalike.encoders import onnx
+from lookalike.encoders.focused import Focus, focused
 from lookalike.errors import ConfigError
 from lookalike.installed import Card
 from lookalike.preprocess import Recipe
@@ -96,11 +97,11 @@ def laid_out(files: Mapping[str, Path | bytes]) -> Iterator[Path]:
 
 
 def _base(card: Card) -> Encoder:
-    """Return the encoder that another stands on, if it still is the one that it was made for."""
+    """Return the encoder that another stands on, through its focus, if it still is the one that it was made for."""
     base = registry.encoder(card.base or "")
     space = f"{base.space.version}/{base.space.preprocess}"
     if space != card.base_space:
         raise ConfigError(
             f"encoder {card.name} was made for {card.base} of {card.base_space}, which now is {space}; make it anew"
         )
-    return base
+    return focused(base, Focus(card.cut or 0, card.colours or 0))

@@ -1,7 +1,8 @@
-"""An encoder whose vectors are those of another one after a learned head with one hidden layer.
+"""An encoder whose vectors are those of another one after a learned head: a linear map, perhaps with a hidden layer.
 
-The model is an .npz: ``mean`` (D,), ``components`` (D, d), ``a`` (D, h), ``bias`` (h,), ``b`` (h, d). A vector v of
-length 1 becomes x @ components + relu(x @ a + bias) @ b with x = v - mean, at length 1 again.
+The model is an .npz: ``mean`` (D,), ``into`` (D, r), ``back`` (r, D), and with a hidden layer ``a`` (D, h), ``bias``
+(h,), ``b`` (h, D). A vector v of length 1 becomes x + x @ into @ back + relu(x @ a + bias) @ b with x = v - mean, at
+length 1 again: what is learned is a change of few directions, and costs little to read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from lookalike.installed import Card
 from lookalike.protocols import Encoder, TextEncoder
 from lookalike.types import Embeddings, Float32
 
-KEYS = ("mean", "components", "a", "bias", "b")
+LINEAR = ("mean", "into", "back")
+BENT = ("a", "bias", "b")
 
 
 def head(card: Card, model: Callable[[], Path], base: Encoder) -> Encoder:
@@ -45,8 +47,7 @@ class Head(Reduced):
     def _read(self) -> dict[str, Float32]:
         with self._lock:
             if self._numbers is None:
-                dims = self._base.space.dim, self._space.dim
-                self._numbers = unpacked(self._model().read_bytes(), dims, self._space.encoder)
+                self._numbers = unpacked(self._model().read_bytes(), self._space.dim, self._space.encoder)
             return self._numbers
 
 
@@ -57,28 +58,31 @@ class HeadWithWords(Head, ReducedWithWords):
 def applied(vector: Float32, numbers: Mapping[str, Float32]) -> Float32:
     """Return what becomes of a vector (D,), or of (N, D), at any length."""
     inside = vector - numbers["mean"]
-    bent = np.maximum(inside @ numbers["a"] + numbers["bias"], 0) @ numbers["b"]
-    return np.asarray(inside @ numbers["components"] + bent, np.float32)
+    moved = inside + (inside @ numbers["into"]) @ numbers["back"]
+    if "a" in numbers:
+        moved = moved + np.maximum(inside @ numbers["a"] + numbers["bias"], 0) @ numbers["b"]
+    return np.asarray(moved, np.float32)
 
 
 def packed(numbers: Mapping[str, Float32]) -> bytes:
     """Return a head as the bytes of an .npz."""
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{key: np.asarray(numbers[key], np.float32) for key in KEYS})  # type: ignore[arg-type]
+    np.savez_compressed(stream, **{key: np.asarray(value, np.float32) for key, value in numbers.items()})  # type: ignore[arg-type]
     return stream.getvalue()
 
 
-def unpacked(data: bytes, dims: tuple[int, int], name: str) -> dict[str, Float32]:
-    """Return the head of such bytes; raise ConfigError where it is damaged or not from and to these dimensions."""
+def unpacked(data: bytes, dim: int, name: str) -> dict[str, Float32]:
+    """Return the head of such bytes; raise ConfigError where it is damaged or not from and to ``dim`` numbers."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            numbers = {key: np.asarray(file[key], np.float32) for key in KEYS}
+            keys = (*LINEAR, *(BENT if BENT[0] in file.files else ()))
+            numbers = {key: np.asarray(file[key], np.float32) for key in keys}
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise ConfigError(f"the head of encoder {name} is damaged: {error}; make it anew") from error
-    width, dim = dims
-    hidden = numbers["bias"].size
-    shapes = {"mean": (width,), "components": (width, dim), "a": (width, hidden), "bias": (hidden,), "b": (hidden, dim)}
-    for key, shape in shapes.items():
-        if numbers[key].shape != shape or not np.isfinite(numbers[key]).all():
-            raise ConfigError(f"{key} of encoder {name}'s head is {numbers[key].shape}, expected {shape}; make it anew")
+    rank, hidden = len(numbers["back"]), numbers["bias"].size if "bias" in numbers else 0
+    shapes: dict[str, tuple[int, ...]] = {"mean": (dim,), "into": (dim, rank), "back": (rank, dim)}
+    shapes |= {"a": (dim, hidden), "bias": (hidden,), "b": (hidden, dim)}
+    for key, value in numbers.items():
+        if value.shape != shapes[key] or not np.isfinite(value).all():
+            raise ConfigError(f"{key} of encoder {name}'s head is {value.shape}, expected {shapes[key]}; make it anew")
     return numbers

@@ -47,6 +47,11 @@ class Reduced:
         return self._space
 
     @property
+    def base_space(self) -> Space:
+        """Where the vectors live that :meth:`project` takes."""
+        return self._base.space
+
+    @property
     def at_least(self) -> int | None:
         """How many pixels a side a picture must keep when it is decoded reduced."""
         return self._base.at_least

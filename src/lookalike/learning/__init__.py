@@ -3,7 +3,7 @@
     Examples    vectors, who shows the same, what is never torn apart     examples
     splitting   whole units on one side: train, validation, test          splitting
     linear      whitening within labels, refined by neighbours (NCA)      linear
-    choosing    which of them, by cross-validation over units             choosing
+    choosing    which vectors and which map, by cross-validation          choosing
     losses      the rise of a figure, paired, and whether it is a gain    gain
     advice      what the labels lack, before anything is learned          advice
 

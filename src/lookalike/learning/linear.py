@@ -19,6 +19,10 @@ TEMPERATURE = 0.1
 RATE = 0.003
 CHECKED = (5, 10, 20, 40, 80)
 """After so many steps the refinement is looked at."""
+RANK = 128
+"""A learned map is kept as the identity and a change of this rank."""
+_SPARE, _POWERS = 16, 2
+_ROUNDING = 1e-5
 _WIDEST = 256
 _MOST_ROWS = 2000
 _TINY = 1e-12
@@ -66,6 +70,24 @@ def spread(matrix: Float32, basis: Float32) -> Float32:
     change = np.subtract(matrix, np.eye(len(matrix), dtype=np.float32), dtype=np.float32)
     whole = np.add(np.eye(len(basis), dtype=np.float32), basis @ change @ basis.T, dtype=np.float32)
     return np.asarray(whole)
+
+
+def factored(components: Float32, rank: int = RANK) -> tuple[Float32, Float32]:
+    """Return (D, r) and (r, D) whose product, added to the identity, is nearest to ``components`` of all of r <= rank.
+
+    A map that changes few directions is then applied at a tenth of the cost: what counts is how many numbers are read.
+    By a random sample of its range and two power iterations (Halko, Martinsson and Tropp, SIAM Review 2011).
+    """
+    change = np.subtract(components, np.eye(len(components), dtype=np.float32), dtype=np.float32)
+    drawn = np.random.default_rng(0).normal(size=(len(change), min(len(change), rank + _SPARE))).astype(np.float32)
+    basis = np.linalg.qr(change @ drawn)[0]
+    for _ in range(_POWERS):
+        basis = np.linalg.qr(change @ np.linalg.qr(change.T @ basis)[0])[0]
+    directions, sizes, back = np.linalg.svd(basis.T @ change, full_matrices=False)
+    kept = min(rank, int((sizes > max(float(sizes[0]), _TINY) * _ROUNDING).sum()))
+    return np.asarray(basis @ directions[:, :kept], np.float32), np.asarray(
+        sizes[:kept, None] * back[:kept], np.float32
+    )
 
 
 def unit(vectors: Float32) -> Float32:
