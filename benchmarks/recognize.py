@@ -9,6 +9,9 @@ other pictures are queries: of known labels and of unknown ones (bccd: none of a
 - *false alarms*: the share of unknown queries that get a label at a promised rate of 5 %. *named*: the share of known
   queries that do, and *right of named* the share of these that get theirs.
 
+Of the default encoder also with 3, 5 and 8 labels in the gallery, three references each. What a picture costs is the
+median time of one thread, pictures in memory, the encoders by turns.
+
 Means over the draws, in brackets the lowest and the highest; for false alarms the 95 % interval of the mean over draws
 (draws share pictures, so it is somewhat too narrow). Fewer than five references in all promise nothing and name
 nothing.
@@ -20,15 +23,19 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.encoders import embedded, rows_of
-from benchmarks.harness import Report, Target, parser, say
+from benchmarks.harness import Report, Target, interleaved, medians, parser, say, seconds
 from benchmarks.photos import SHARED
-from lookalike.apps.encoders import join
+from lookalike import registry
+from lookalike.apps.encoders import join, vary
 from lookalike.apps.recognize import FEWEST_REFERENCES
+from lookalike.images import read
 from lookalike.recognizing import Ints, Recognition, votes
 from lookalike.types import Float32
 
@@ -38,9 +45,12 @@ SETS = {
     "bccd": ("bccd", "label"),
     "emoji_vendors": ("emoji_vendors", "label"),
 }
-JOINED = "shape-and-colour"
+DEFAULT = "efficientnet-lite0"
+ENCODERS = (DEFAULT, "shape-and-colour", "lite0-views", "views-and-lite2")
 REFERENCES = (1, 3, 5)
+FEW_LABELS, FEW_REFERENCES = (3, 5, 8), 3
 RATE = 0.05
+_REPETITIONS, _TIMED = 5, 12
 
 Mask = NDArray[np.bool_]
 
@@ -79,10 +89,10 @@ def main() -> None:
         return report.print()
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as home:
         os.environ["LOOKALIKE_ENCODERS"] = home
-        join({"efficientnet-lite0": 2.0, "color-histogram": 1.0}, JOINED)
+        _make(Path(home))
         for name, (folder, column) in sets.items():
             rows = []
-            for encoder in ("efficientnet-lite0", JOINED):
+            for encoder in ENCODERS:
                 pictures = _pictures(folder, column, encoder)
                 for references in REFERENCES:
                     if references >= np.bincount(pictures.labels).min():
@@ -92,13 +102,23 @@ def main() -> None:
                     rows.append((encoder, str(references), *_row(found)))
                     _targets(report, f"{name}, {encoder}, {references} a label", found)
             report.section(name)
-            report.table(_HEADER, rows)
+            report.table(("encoder", "references", *_HEADER), rows)
+        report.section(f"Few labels: {DEFAULT}, {FEW_REFERENCES} references each")
+        report.table(("set", "labels", *_HEADER), [row for name in sets for row in _few_labels(name, draws)])
+        _cost(report, SHARED / next(iter(sets.values()))[0])
     return report.print()
 
 
+def _make(home: Path) -> None:
+    """Make the encoders that are not built in."""
+    recipe = home / "views.toml"
+    recipe.write_text('size = 224\naugment = ["flip", "crops"]\n')
+    vary(DEFAULT, str(recipe), "lite0-views")
+    join({DEFAULT: 2.0, "color-histogram": 1.0}, "shape-and-colour")
+    join({"lite0-views": 1.0, "efficientnet-lite2": 1.0}, "views-and-lite2")
+
+
 _HEADER = (
-    "encoder",
-    "references",
     "right",
     "nearest reference: right",
     "AUROC",
@@ -107,6 +127,33 @@ _HEADER = (
     "named",
     "right of named",
 )
+
+
+def _few_labels(name: str, draws: int) -> list[tuple[str, ...]]:
+    pictures = _pictures(*SETS[name], DEFAULT)
+    rows = []
+    for labels in FEW_LABELS:
+        if labels < pictures.labels.max():
+            say(f"{name}, {labels} labels")
+            found = [_draw(pictures, FEW_REFERENCES, seed, labels) for seed in range(draws)]
+            rows.append((name, str(labels), *_row(found)))
+    return rows
+
+
+def _cost(report: Report, folder: Path) -> None:
+    paths = [folder / row["path"] for row in rows_of(folder.name)[:_TIMED]]
+    encoders = {name: registry.encoder(name) for name in ENCODERS}
+    images = [read(path) for path in paths]
+    for encoder in encoders.values():
+        encoder.encode(images[:1])
+    routes = {name: partial(seconds, partial(encoder.encode, images)) for name, encoder in encoders.items()}
+    found = medians(interleaved(routes, _REPETITIONS, quiet=True))
+    report.section("What a picture costs")
+    rows = [
+        (name, str(encoders[name].space.dim), f"{1000 * took / len(images):.1f}", f"{took / found[DEFAULT]:.1f}")
+        for name, took in found.items()
+    ]
+    report.table(("encoder", "numbers", "ms a picture", "times the default"), rows)
 
 
 def _pictures(folder: str, column: str, encoder: str) -> Pictures:
@@ -119,10 +166,11 @@ def _pictures(folder: str, column: str, encoder: str) -> Pictures:
     return Pictures(np.concatenate([vectors[path].vectors for _, path in there]), labels, np.array(slides))
 
 
-def _draw(pictures: Pictures, references: int, seed: int) -> Outcome:
+def _draw(pictures: Pictures, references: int, seed: int, labels: int | None = None) -> Outcome:
+    """Draw ``labels`` of them for the gallery, two thirds where it is None, and their references; ask for the rest."""
     rng = np.random.default_rng(seed)
     count = int(pictures.labels.max()) + 1
-    known = rng.permutation(count)[: count - max(1, count // 3)]
+    known = rng.permutation(count)[: labels or count - max(1, count // 3)]
     chosen = np.concatenate([rng.permutation(np.flatnonzero(pictures.labels == label))[:references] for label in known])
     number = np.full(count, -1)
     number[known] = np.arange(len(known))

@@ -120,6 +120,16 @@ def test_a_label_with_many_pictures_takes_nothing_from_the_others() -> None:
     assert np.mean(taken_by_neighbours) > 0.5  # so many would a vote of the five nearest give to it
 
 
+def test_a_label_with_many_pictures_does_not_stand_for_all_strangers() -> None:
+    """Its own pictures never meet it as strangers, and strangers come nearest to it: the rate would be missed."""
+    vectors, numbers = world(1, 30, 60, scatter=1.0)
+    gallery = (np.arange(len(numbers)) % 60 < 2) | (numbers == 0)
+    learned = Recognition.learn(vectors[gallery], numbers[gallery])
+    given = np.bincount(learned.alarms.units, minlength=30)
+    assert given[0] == 4  # twice the median label's
+    assert (given[1:] == 2).all()
+
+
 def test_a_picture_does_not_vote_for_itself() -> None:
     vectors, numbers = world(4, 8, 2)
     alone = np.delete(np.arange(16), 1)  # label 0 has one picture left
@@ -213,6 +223,28 @@ def test_what_was_learned_is_kept_and_a_damaged_file_is_made_anew(
     assert other != kept
 
 
+def test_items_without_a_label_take_no_part_and_are_counted(cli: Cli, tmp_path: Path, counting: fakes.Counting) -> None:
+    root = labelled(tmp_path / "known", labels=3, each=2)
+    assert cli("index", root, "--encoder", "counting").code == 0
+    query = save(picture(1, 9), tmp_path / "q.png")
+    before = cli("recognize", query, "--json").json
+    assert before["unlabelled"] == 0
+    for number in range(2):
+        save(picture(1, 9), root / f"loose{number}.png")
+    assert cli("index", root).code == 0
+    assert cli("recognize", query, "--json").json == before | {"unlabelled": 2}
+    assert "2 of the gallery's items have no 'label' and took no part" in cli("recognize", query).err
+
+
+def test_labels_that_vanish_while_it_runs_leave_it_with_a_clear_word(tmp_path: Path, counting: fakes.Counting) -> None:
+    with Gallery.open(tmp_path / "g", encoder="counting") as opened:
+        opened.index(labelled(tmp_path / "known", labels=2, each=1))
+        recognizer = Recognizer(opened).fit()
+        opened.remove([item.id for item in opened.items() if item.metadata["label"] == "l01"])
+        with pytest.raises(InputError, match="one label only, 'l00'"):
+            recognizer.update()
+
+
 def test_few_references_are_not_calibrated(tmp_path: Path, counting: fakes.Counting) -> None:
     with Gallery.open(tmp_path / "g", encoder="counting") as opened:
         opened.index(labelled(tmp_path / "known", labels=2, each=1))
@@ -238,13 +270,15 @@ def test_a_broken_picture_among_several_is_skipped_and_a_single_one_raises(galle
     assert [one.path for one in found.skipped] == [str(broken), str(tmp_path / "nowhere.png")]
     with pytest.raises(UnreadableImage):
         Recognizer(gallery).decide([str(broken)])
+    with pytest.raises(InputError, match=r"none of these 5 pictures.*broken.png: .*nowhere.png: .*; and 2 more"):
+        Recognizer(gallery).decide([str(broken), str(tmp_path / "nowhere.png"), *[str(broken)] * 3])
 
 
 def test_what_cannot_be_asked_is_refused(gallery: Gallery, tmp_path: Path) -> None:
     one = [str(save(picture(1, 9), tmp_path / "q.png"))]
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         Recognizer(gallery, voters=0)
-    with pytest.raises(InputError, match="metadata 'breed'"):
+    with pytest.raises(InputError, match=r"metadata 'breed'; name another field .*\(there is label\)"):
         Recognizer(gallery, field="breed").fit()
     with pytest.raises(InputError, match="got 0"):
         Recognizer(gallery).decide(one, 0)
@@ -256,6 +290,8 @@ def test_what_cannot_be_asked_is_refused(gallery: Gallery, tmp_path: Path) -> No
         with pytest.raises(InputError, match="empty"):
             Recognizer(empty).fit()
         empty.add(one[0])
+        with pytest.raises(InputError, match="has metadata 'label'; index a folder that holds a folder for each"):
+            Recognizer(empty).fit()
         empty.add(save(picture(3), tmp_path / "a.png"), metadata={"breed": "cat"})
         with pytest.raises(InputError, match="one label only, 'cat'"):
             Recognizer(empty, field="breed").fit()

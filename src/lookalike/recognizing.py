@@ -30,6 +30,9 @@ _SHRINKAGE = 0.5
 _FOLDS = 16
 _STRANGERS = 600
 """So many of the gallery's pictures, of all labels in turn, stand for strangers."""
+_MOST_OF_ONE = 2
+"""A label gives at most so many times as many of them as the median label: its pictures do not meet it as strangers,
+and a label with many is the one that strangers come nearest to."""
 _NOTHING = 1e-5
 _LEARNED_FROM = 600
 """Whitening is learned from so many pictures at most; more tell the same and take minutes."""
@@ -129,7 +132,7 @@ class Recognition:
     def learn(cls, vectors: Float32, numbers: Ints, voters: int = VOTERS) -> Recognition:
         """Learn from (N, D) unit vectors of two labels or more, numbered 0 up."""
         count = int(numbers.max()) + 1
-        rows = _by_turns(numbers, _STRANGERS)
+        rows = _by_turns(numbers, _STRANGERS, most=_MOST_OF_ONE * int(np.median(np.bincount(numbers))))
         whitening = Whitening.learn(vectors, numbers)
         references = whitening.apply(vectors)
         shifts = _shifts(votes(_to_others(references, rows), numbers, count, voters), numbers[rows], numbers, count)
@@ -191,16 +194,21 @@ class Recognized:
 
 @dataclass(frozen=True, slots=True)
 class RecognizeResult:
-    """A decision for each picture that could be read, in order, and those that could not."""
+    """A decision for each picture that could be read, in order, and those that could not.
+
+    ``unlabelled`` is how many of the gallery's items have no label: they took no part.
+    """
 
     decisions: tuple[Recognized, ...]
     skipped: tuple[Skipped, ...] = ()
+    unlabelled: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
         return {
             "decisions": [one.as_dict() for one in self.decisions],
             "skipped": [asdict(one) for one in self.skipped],
+            "unlabelled": self.unlabelled,
         }
 
 
@@ -277,9 +285,10 @@ def _columns(numbers: Ints) -> Iterator[tuple[int, Ints]]:
     yield from zip(known.tolist(), np.split(order, starts[1:]), strict=True)
 
 
-def _by_turns(numbers: Ints, count: int) -> Ints:
-    """Return at most ``count`` places, ascending, taken from the labels in turn."""
+def _by_turns(numbers: Ints, count: int, most: int | None = None) -> Ints:
+    """Return at most ``count`` places, ascending, taken from the labels in turn, of each at most ``most``."""
     turn = np.empty(len(numbers), np.int64)
     for _, places in _columns(numbers):
         turn[places] = np.arange(len(places))
-    return np.sort(np.argsort(turn, kind="stable")[:count])
+    order = np.argsort(turn, kind="stable")[:count]
+    return np.sort(order if most is None else order[turn[order] < most])

@@ -29,13 +29,17 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Known:
-    """What was learned of a gallery, at its state ``seq``: ids, paths and the recognition, row by row."""
+    """What was learned of a gallery, at its state ``seq``: ids, paths and the recognition, row by row.
+
+    ``unlabelled`` is how many items have no label and take no part.
+    """
 
     seq: int
     ids: tuple[str, ...]
     paths: tuple[str | None, ...]
     names: tuple[str, ...]
     recognition: Recognition
+    unlabelled: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,9 +80,9 @@ class Recognizer:
     def decide(self, images: Sequence[ImageSource], unknown_rate: float = DEFAULT_FALSE_ALARM_RATE) -> RecognizeResult:
         """Return a decision for each picture.
 
-        Of pictures of things that are not in the gallery a share of ``unknown_rate`` is named by mistake. One bad
-        picture among several is skipped with its reason; a single one raises. Raises InputError where the gallery is
-        too small for the rate.
+        Of pictures of things that are not in the gallery a share of ``unknown_rate`` is named by mistake. A bad
+        picture among good ones is skipped with its reason. Raises InputError where no picture can be read, or the
+        gallery is too small for the rate.
         """
         checked_target(unknown_rate, "the rate of unknown pictures that are named")
         if not images:
@@ -88,7 +92,8 @@ class Recognizer:
         if _calibrated(self._known):
             self._known.recognition.alarms.check(unknown_rate)
         seen, skipped = self._looked_at(images)
-        return RecognizeResult(tuple(_decided(one, self._known, unknown_rate) for one in seen), skipped)
+        decisions = tuple(_decided(one, self._known, unknown_rate) for one in seen)
+        return RecognizeResult(decisions, skipped, self._known.unlabelled)
 
     def _seq(self) -> int:
         return int(self._gallery.info()["seq"])
@@ -96,20 +101,22 @@ class Recognizer:
     def _learned(self) -> _Known:
         seq = self._seq()  # before reading: what is written meanwhile is noticed next time
         of_label: dict[str, list[tuple[str, str | None]]] = {}
-        items = 0
+        items, fields = 0, set[str]()
         for item in self._gallery.items():
             items += 1
+            fields.update(item.metadata)
             label = item.metadata.get(self._field)
             if label is not None:
                 of_label.setdefault(str(label), []).append((item.id, item.path))
-        _refuse(items, list(of_label), self._field)
+        _refuse(items, list(of_label), self._field, sorted(fields))
         rows = [
             (number, *one) for number, name in enumerate(sorted(of_label)) for one in sorted(of_label[name])[:MOST_EACH]
         ]
         numbers, ids, paths = zip(*rows, strict=True)
         vectors = self._gallery.embeddings(ids).vectors
         recognition = learned(self._gallery.derived, vectors, np.array(numbers, np.int64), self._voters)
-        return _Known(seq, ids, paths, tuple(sorted(of_label)), recognition)
+        unlabelled = items - sum(map(len, of_label.values()))
+        return _Known(seq, ids, paths, tuple(sorted(of_label)), recognition, unlabelled)
 
     def _looked_at(self, images: Sequence[ImageSource]) -> tuple[list[_Seen], tuple[Skipped, ...]]:
         encoder = self._gallery.encoder()
@@ -125,18 +132,24 @@ class Recognizer:
         outcomes = list(zip(images, in_parallel(work, images), strict=True))
         seen = [one for _, one in outcomes if isinstance(one, _Seen)]
         bad = [(image, error) for image, error in outcomes if isinstance(error, InputError)]
-        if not seen:
+        if len(bad) == 1 and not seen:
             raise bad[0][1]
-        return seen, tuple(Skipped(_name_of(image), reason_of(error)) for image, error in bad)
+        skipped = tuple(Skipped(_name_of(image), reason_of(error)) for image, error in bad)
+        if not seen:
+            told = "; ".join(f"{one.path}: {one.reason}" for one in skipped[:_SHOWN])
+            more = f"; and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
+            raise InputError(f"none of these {len(skipped)} pictures can be read: {told}{more}")
+        return seen, skipped
 
 
-def _refuse(items: int, labels: Sequence[str], field: str) -> None:
+def _refuse(items: int, labels: Sequence[str], field: str, fields: Sequence[str]) -> None:
     if not items:
         raise InputError("this gallery is empty; `lookalike index FOLDER`, with a folder for each label, fills it")
     if not labels:
+        others = f"name another field with --label-field (there is {', '.join(fields)}), or " if fields else ""
         raise InputError(
-            f"no item of this gallery has metadata {field!r}; index a folder that holds a folder for each label, give "
-            "it with --metadata or --set, or name another field with --label-field"
+            f"no item of this gallery has metadata {field!r}; {others}index a folder that holds a folder for each "
+            "label, or give it with --metadata or --set"
         )
     if len(labels) == 1:
         raise InputError(
