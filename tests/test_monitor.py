@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -21,8 +22,9 @@ import pytest
 from lookalike import __main__
 from lookalike.apps.frames import Frame, Idle, arrivals
 from lookalike.apps.monitor import Request, monitor, parse_levels, regions_of, states_of
-from lookalike.errors import ConfigError, InputError
+from lookalike.errors import ConfigError, InputError, StoreError
 from lookalike.images.piped import pictures
+from lookalike.types import Skipped
 from test_states import bowl
 
 
@@ -148,6 +150,75 @@ def test_a_half_written_file_is_waited_for(tmp_path: Path) -> None:
     assert found.image.pixels.shape == (240, 240, 3)
 
 
+def test_a_half_written_file_whose_time_is_set_back_meanwhile_is_waited_for(tmp_path: Path) -> None:
+    whole = save(bowl(60, 1), tmp_path / "whole.jpg").read_bytes()
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    path = watched / "a.jpg"
+    path.write_bytes(whole[: len(whole) // 2])
+
+    def copied() -> None:
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+        time.sleep(0.4)
+        path.write_bytes(whole)
+
+    timer = threading.Timer(0.3, copied)
+    timer.start()
+    (found,) = arrivals(str(watched), once=True, done=set())
+    timer.join()
+    assert isinstance(found, Frame)
+
+
+def test_a_broken_file_is_told_once_and_read_when_it_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    os.utime(path, (1_600_000_000, 1_600_000_000))
+    coming = arrivals(str(tmp_path), once=False, done=set())
+    assert isinstance(next(coming), Skipped)
+    assert isinstance(next(coming), Idle)
+    assert isinstance(next(coming), Idle)
+    save(bowl(0), path)
+    assert isinstance(next(coming), Frame)
+
+
+def test_a_folder_that_is_gone_is_told_and_waited_for(tmp_path: Path) -> None:
+    watched = tmp_path / "watched"
+    save(bowl(0), watched / "a.png")
+    coming = arrivals(str(watched), once=False, done=set())
+    assert isinstance(next(coming), Frame)
+    watched.rename(tmp_path / "away")
+    assert isinstance(next(coming), Idle)
+    gone = next(coming)
+    assert isinstance(gone, Skipped)
+    assert "gone" in gone.reason
+    (tmp_path / "away").rename(watched)
+    save(bowl(0), watched / "b.png")
+    assert any(isinstance(one, Frame) and one.source == "b.png" for one in itertools.islice(coming, 3))
+
+
+def test_an_address_where_nobody_answers_is_tried_again_and_then_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("lookalike.apps.frames.time.sleep", waits.append)
+    found: list[object] = []
+    with pytest.raises(InputError, match=r"rtsp://127\.0\.0\.1:9/x"):
+        found.extend(arrivals("rtsp://127.0.0.1:9/x", once=False, done=set()))
+    assert waits == [2, 4, 8, 16, 30]
+    with pytest.raises(InputError, match="cannot read video"):
+        list(arrivals("rtsp://127.0.0.1:9/x", once=True, done=set()))
+
+
+def test_a_stream_that_breaks_off_tells_for_how_long_nothing_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("lookalike.apps.frames.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr("lookalike.apps.frames.time.monotonic", lambda: clock[0])
+    opened = iter([[(_image(bowl(0)), None)], [], [], [(_image(bowl(0)), None)]])
+    monkeypatch.setattr("lookalike.apps.frames.frames", lambda _: next(opened))
+    coming = list(itertools.islice(arrivals("rtsp://x/y", once=False, done=set()), 8))
+    assert [one.seconds for one in coming if isinstance(one, Idle)] == [2, 2 + 4, 2 + 4 + 8]
+    assert [type(one) for one in coming[:3]] == [Frame, Skipped, Idle]
+    assert isinstance(coming[-1], Frame)
+
+
 def test_a_watched_folder_gives_new_files_in_the_order_of_their_names(tmp_path: Path) -> None:
     save(bowl(0), tmp_path / "b.png")
     coming = arrivals(str(tmp_path), once=False, done=set())
@@ -209,6 +280,60 @@ def test_pictures_come_on_stdin(states: Path) -> None:
     data = b"".join(encoded(bowl(60, k), "JPEG") for k in range(3))
     lines, _ = watch("-", io.BytesIO(data), states=str(states))
     assert [(line["source"], line["state"]) for line in lines] == [(f"stdin:{k}", "food") for k in (1, 2, 3)]
+
+
+def test_pictures_on_stdin_that_are_cut_off_end_the_run_and_what_came_before_counts(states: Path) -> None:
+    one = encoded(bowl(60), "JPEG")
+    lines, told = watch("-", io.BytesIO(one + one + one[: len(one) // 2]), states=str(states))
+    assert [line["state"] for line in lines] == ["food", "food"]
+    assert told == ["skipped stdin:3: stdin ended in the middle of a picture; nothing after it can be read"]
+    with pytest.raises(InputError, match="no picture came"):
+        watch("-", io.BytesIO(b""), states=str(states))
+    with pytest.raises(InputError, match="middle"):
+        watch("-", io.BytesIO(one[:200]), states=str(states))
+
+
+def test_odd_frames_are_unknown_and_the_loop_goes_on(tmp_path: Path, states: Path) -> None:
+    odd = [np.zeros((240, 240, 3), np.uint8), bowl(0, 3), bowl(0, 3)[:2, :2], bowl(60, 3, 480), bowl(60, 4)]
+    times = [100, 160, 220, 20, 300]
+    for k, (pixels, at) in enumerate(zip(odd, times, strict=True)):
+        save(pixels, tmp_path / "odd" / f"{k}.png", 1_600_000_000 + at)
+    (tmp_path / "odd" / "5.txt").write_text("no picture")
+    lines, told = watch(tmp_path / "odd", states=str(states))
+    assert [line["state"] for line in lines] == ["unknown", "empty", "unknown", "food", "food"]
+    assert "the clock went back by 200 s" in lines[3]["reason"]
+    assert len(told) == 1
+    assert "5.txt" in told[0]
+
+
+def test_a_disk_that_is_full_is_told_once_and_the_loop_goes_on(
+    frames: Path, states: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> Any:
+        raise StoreError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("lookalike.apps.monitor.replacing", full)
+    monkeypatch.setattr("lookalike.apps.monitor._REMEMBERED", 0.0)
+    lines: list[Any] = []
+    told: list[str] = []
+    request = Request(
+        states=str(states), once=True, pictures=str(tmp_path / "pictures"), memory=str(tmp_path / "m.npz")
+    )
+    with pytest.raises(StoreError, match=r"m\.npz"):  # at the end it is an error
+        monitor(str(frames), request, lines.append, told.append)
+    assert len(lines) == 8
+    assert len([line for line in told if "m.npz" in line]) == 1
+    assert len([line for line in told if ".jpg" in line]) == 2
+
+
+def test_a_picture_is_not_overwritten_with_a_memory(frames: Path, tmp_path: Path) -> None:
+    picture = save(bowl(0), tmp_path / "bowl.png")
+    before = picture.read_bytes()
+    with pytest.raises(ConfigError, match="no memory of a monitor"):
+        watch(frames, memory=str(picture))
+    assert picture.read_bytes() == before
+    with pytest.raises(ConfigError, match="its folder is not there"):
+        watch(frames, memory=str(tmp_path / "nowhere" / "m.npz"))
 
 
 def test_a_video_file_is_watched(tmp_path: Path, states: Path) -> None:
@@ -283,6 +408,11 @@ def test_states_without_pictures_are_told(tmp_path: Path) -> None:
     assert list(states_of(str(tmp_path / "one"), {}, told.append).pictures) == ["empty"]
     assert any("one state only" in line for line in told)
     assert any("broken.png" in line for line in told)
+    (tmp_path / "one" / "notes.txt").write_text("which bowl is which")
+    states_of(str(tmp_path / "one"), {}, told.append)
+    assert any("notes.txt: it lies in no state's folder" in line for line in told)
+    with pytest.raises(InputError, match=r"notes\.txt is no folder"):
+        states_of(str(tmp_path / "one" / "notes.txt"), {}, told.append)
     (tmp_path / "one" / "food").mkdir()
     with pytest.raises(InputError, match="'food' has no picture"):
         states_of(str(tmp_path / "one"), {}, told.append)

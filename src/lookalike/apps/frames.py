@@ -67,7 +67,19 @@ def arrivals(source: str, *, once: bool, done: set[str], stdin: BinaryIO | None 
 
 
 def _piped(stdin: BinaryIO) -> Iterator[Arrival]:
-    for number, data in enumerate(pictures(stdin), 1):
+    coming, number = pictures(stdin), 0
+    while True:
+        try:
+            data = next(coming, None)
+        except InputError as error:
+            # What wrote them was stopped, or wrote something else: what came before was looked at all the same.
+            if not number:
+                raise
+            yield Skipped(f"stdin:{number + 1}", f"{error}; nothing after it can be read")
+            return
+        if data is None:
+            break
+        number += 1
         name = f"stdin:{number}"
         try:
             image = read_bytes(data, name)
@@ -75,6 +87,8 @@ def _piped(stdin: BinaryIO) -> Iterator[Arrival]:
             yield Skipped(name, str(getattr(error, "reason", error)))
         else:
             yield Frame(image, time.time(), name)
+    if not number:
+        raise InputError("no picture came on stdin; it takes JPEG and PNG files, one right after another")
 
 
 def _video_file(path: str) -> Iterator[Arrival]:
@@ -85,11 +99,13 @@ def _video_file(path: str) -> Iterator[Arrival]:
 def _live(source: str, once: bool) -> Iterator[Arrival]:
     """Yield the frames of what goes on without end; when it breaks off, it is opened again, after ever longer waits."""
     number = failed = 0
+    came = time.monotonic()
     while True:
         try:
             for image, _ in frames(source):
                 failed = 0
                 number += 1
+                came = time.monotonic()
                 yield Frame(image, time.time(), f"{source}#{number}")
                 if once:
                     return
@@ -101,8 +117,8 @@ def _live(source: str, once: bool) -> Iterator[Arrival]:
         failed += 1
         wait = min(_LONGEST_WAIT, 2.0**failed)
         yield Skipped(source, f"{reason}; trying again in {wait:.0f} s")
-        yield Idle(wait)
         time.sleep(wait)
+        yield Idle(time.monotonic() - came)
 
 
 class _Folder:
@@ -112,6 +128,7 @@ class _Folder:
         self._folder, self._once, self._done = folder, once, done
         self._patience = _PATIENCE_ONCE if once else _PATIENCE
         self._gone = False
+        self._bad: dict[str, tuple[int, int] | None] = {}
 
     def run(self) -> Iterator[Arrival]:
         came = time.monotonic()
@@ -139,10 +156,20 @@ class _Folder:
         self._done &= {entry.relative if isinstance(entry, Found) else entry.path for entry in entries}
         for entry in entries:
             name = entry.relative if isinstance(entry, Found) else entry.path
-            if name in self._done:
+            if name in self._done and not self._mended(name, entry):
                 continue
             self._done.add(name)
-            yield entry if isinstance(entry, Skipped) else self._whole(entry)
+            arrival = entry if isinstance(entry, Skipped) else self._whole(entry)
+            if isinstance(arrival, Skipped) and isinstance(entry, Found):
+                self._bad[name] = _stamp(entry.path)
+            yield arrival
+
+    def _mended(self, name: str, entry: Found | Skipped) -> bool:
+        """Tell whether a file that could not be read was written again since."""
+        if name not in self._bad or isinstance(entry, Skipped) or _stamp(entry.path) == self._bad[name]:
+            return False
+        del self._bad[name]
+        return True
 
     def _listed(self) -> list[Found | Skipped] | None:
         try:
@@ -152,17 +179,18 @@ class _Folder:
 
     def _whole(self, found: Found) -> Arrival:
         """Return the picture of a file, waited for while it is still being written."""
-        stamp, since = _stamp(found.path), time.monotonic()
+        stamp, since, changed = _stamp(found.path), time.monotonic(), False
         while True:
             try:
                 return _frame(found.path, found.relative)
             except InputError as error:
                 now = _stamp(found.path)
                 if now != stamp:
-                    stamp, since = now, time.monotonic()
-                written = os.path.getmtime(found.path) if now else 0.0
-                # What was written long ago and cannot be read now will not become whole.
-                if now is None or time.time() - written > self._patience or time.monotonic() - since > self._patience:
+                    stamp, since, changed = now, time.monotonic(), True
+                # What was written long ago, and is left alone now, will not become whole. The time on a file that is
+                # being copied is no witness: some programs set it to that of their source.
+                old = not changed and now is not None and time.time() - now[1] / 1e9 > self._patience
+                if now is None or old or time.monotonic() - since > self._patience:
                     return Skipped(found.relative, str(getattr(error, "reason", error)))
             time.sleep(POLL / 5)
 

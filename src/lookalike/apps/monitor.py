@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike import registry
 from lookalike.apps.frames import Frame, Idle, arrivals
-from lookalike.errors import ConfigError, InputError
+from lookalike.errors import ConfigError, InputError, StoreError
 from lookalike.images import Found, read, thumbnail, walk
 from lookalike.report_monitor import write_timeline
 from lookalike.states.monitor import Monitor, Observation, States
@@ -89,6 +91,8 @@ def monitor(source: str, request: Request, emit: Emit, tell: Tell, stdin: Binary
     """
     if request.html:
         check_output(Path(request.html), ".html", ".htm")
+    if request.memory:
+        _check_memory(Path(request.memory))
     run = _Run(source, request, emit, tell)
     try:
         for arrival in arrivals(source, once=request.once, done=run.done, stdin=stdin):
@@ -111,7 +115,7 @@ class _Run:
         self.watched, self.done = Watched(), set[str]()
         self._timeline = Timeline()
         self._stopped, self._balance = False, 0.0
-        self._written = self._remembered = time.monotonic()
+        self._drawn = self._remembered = time.monotonic()
         self._passed_since = 0
         states = None if request.states is None else states_of(request.states, request.levels, tell)
         self._monitor = Monitor(
@@ -127,6 +131,7 @@ class _Run:
             self._monitor.fit()  # else references may show the whole view, which the first frame tells
         if request.pictures:
             _made(request.pictures)
+        self._unwritten = set[Path]()
         self._take_up()
 
     def frame(self, frame: Frame) -> None:
@@ -192,10 +197,21 @@ class _Run:
         saved = {}
         for which, pixels in (("before", one.event.picture_before), ("after", one.event.picture_after)):
             path = Path(folder) / f"{name}-{which}.jpg"
-            with replacing(path) as file:
-                file.write(thumbnail(Image(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0])), _PICTURE))
-            saved[f"picture_{which}"] = str(path)
+            if self._written(path, functools.partial(_save, pixels=pixels)):
+                saved[f"picture_{which}"] = str(path)
         return saved
+
+    def _written(self, path: Path, write: Callable[[Path], None]) -> bool:
+        """Write a file; where that fails, tell it once, and go on: a full disk does not stop a camera."""
+        try:
+            write(path)
+        except StoreError as error:
+            if path not in self._unwritten:
+                self._tell(f"{error}; going on without it")
+            self._unwritten.add(path)
+            return False
+        self._unwritten.discard(path)
+        return True
 
     def _say(self, at: float, event: str, reason: str) -> None:
         nothing = ("region", "settled", "score", "level", "level_interval", "change", "change_from_first", "quality")
@@ -219,12 +235,19 @@ class _Run:
 
     def _keep(self, *, now: bool = False) -> None:
         clock = time.monotonic()
-        if self._request.html and (now or clock - self._written > _REWRITTEN):
-            write_timeline(Path(self._request.html), self._timeline, self._source)
-            self._written = clock
+        if self._request.html and (now or clock - self._drawn > _REWRITTEN):
+            self._put(Path(self._request.html), lambda path: write_timeline(path, self._timeline, self._source), now)
+            self._drawn = clock
         if self._request.memory and (now or clock - self._remembered > _REMEMBERED):
-            self._remember(Path(self._request.memory))
+            self._put(Path(self._request.memory), self._remember, now)
             self._remembered = clock
+
+    def _put(self, path: Path, write: Callable[[Path], None], now: bool) -> None:
+        """Write a file now, at the end, or else if it can be written."""
+        if now:
+            write(path)
+        else:
+            self._written(path, write)
 
     def _remember(self, path: Path) -> None:
         memory = self._monitor.remember()
@@ -235,6 +258,18 @@ class _Run:
         np.savez_compressed(data, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **_plain(memory.arrays))
         with replacing(path) as file:
             file.write(data.getvalue())
+
+
+def _check_memory(path: Path) -> None:
+    """Raise ConfigError where a memory must not be written: what is there may be something else."""
+    check_output(path, path.suffix.lower())
+    if path.is_file() and path.stat().st_size:
+        try:
+            begins = path.read_bytes()[:2]
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+        if begins != b"PK":
+            raise ConfigError(f"{path} is no memory of a monitor, and would be overwritten; name another file")
 
 
 def _plain(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,13 +315,18 @@ def states_of(folder: str, levels: Mapping[str, float], tell: Tell) -> States:
     the first by name has level 0 and the second 1.
     """
     if not os.path.isdir(folder):
-        raise InputError(f"no such folder of states: {folder}; it holds a folder a state, each with 1 to 10 pictures")
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+        what = f"{folder} is no folder" if os.path.exists(folder) else f"no such folder of states: {folder}"
+        raise InputError(f"{what}; it holds a folder a state, each with 1 to 10 pictures")
+    entries = sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
+    names = [entry.name for entry in entries if entry.is_dir()]
     if not names:
         raise InputError(
             f"{folder} holds no state; make a folder a state in it, such as {folder}/empty and {folder}/food, with 1 "
             "to 10 pictures each, or leave --states out to watch for any change"
         )
+    for entry in entries:
+        if not entry.is_dir():
+            tell(f"left out of the references: {entry.path}: it lies in no state's folder")
     if len(names) == 1:
         tell(f"there is one state only, {names[0]!r}: whatever else there is will be told as unknown")
     pictures = {name: list(_pictures(os.path.join(folder, name), tell)) for name in names}
@@ -361,6 +401,11 @@ def parse_levels(text: str | None) -> dict[str, float]:
         except ValueError:
             raise ConfigError(f"levels are such as empty=0,full=1, got {part!r}") from None
     return levels
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    with replacing(path) as file:
+        file.write(thumbnail(Image(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0])), _PICTURE))
 
 
 def _made(folder: str) -> None:
