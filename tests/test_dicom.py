@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSLossless,
     generate_uid,
@@ -176,6 +180,28 @@ def test_a_deflated_file_is_read_as_far_as_the_limit_goes(monkeypatch: pytest.Mo
         read_bytes(data[: len(data) // 2])
     with pytest.raises(UnreadableImage, match="damaged DICOM: deflated"):
         read_bytes(data[:132] + b"\x02\0\x01\0" + data[136:])
+
+
+def stream(kind: str, size: tuple[int, int]) -> bytes:
+    out = io.BytesIO()
+    PIL.Image.fromarray(np.arange(size[0] * size[1], dtype=np.uint8).reshape(size[::-1])).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "syntax"), [("JPEG", JPEGBaseline8Bit), ("JPEG2000", JPEG2000Lossless)])
+def test_a_compressed_frame_that_claims_to_be_larger_than_the_header_is_refused(kind: str, syntax: UID) -> None:
+    made = dataset(np.zeros((16, 16), np.uint8))
+    made.file_meta.TransferSyntaxUID = syntax
+    made["PixelData"].is_undefined_length = True
+    good = stream(kind, (16, 16))
+    made.PixelData = pydicom.encaps.encapsulate([good])
+    assert np.abs(read_bytes(written(made)).pixels[..., 0].astype(int) - np.arange(256).reshape(16, 16)).max() < 20
+    # Its own size: in JPEG 2000 four bytes behind those of the mark, in JPEG two behind those of the frame's mark.
+    at = good.index(b"\xff\x4f\xff\x51") + 12 if kind == "JPEG2000" else good.index(b"\xff\xc0") + 5
+    for claim in (good[:at] + b"\x7f" + good[at + 1 :], stream(kind, (16, 17)), stream(kind, (8, 32))):
+        made.PixelData = pydicom.encaps.encapsulate([claim])
+        with pytest.raises(UnreadableImage, match=r"damaged DICOM: its frame is \d+x\d+x1 of 8 bits, its header says"):
+            read_bytes(written(made))
 
 
 def test_what_of_a_jpeg_no_decoder_reads_is_not_called_damaged() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -42,7 +43,13 @@ BYTES_A_PIXEL = 40
 _FRAME = re.compile(r"(.+)#([1-9]\d{0,6})", re.DOTALL)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXTENDED_JPEG, _BITS_OF_JPEG = "1.2.840.10008.1.2.4.51", 8
+_BY_PILLOW = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 90, 91)}  # JPEG, JPEG 2000
 _UNPACKED_AT_ONCE = 1 << 20
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+_MARK = 0xFF
+_FRAME_MARKS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG and of JPEG-LS; the three are tables
+_SIZ = 42  # the mark, and what it says of the whole picture
+_BARE_MARKS = {0x01, *range(0xD0, 0xD9)}
 _LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91")
 _NAMES = """
     Rows Columns SamplesPerPixel PhotometricInterpretation PlanarConfiguration BitsAllocated BitsStored HighBit
@@ -166,8 +173,9 @@ def _values(found: Any, number: int) -> Values:
     if not _transfer_syntax(found):
         _suppose_plain(found)
     pixels = _pydicom("pixels")
+    _check_stream(found, number)
     try:
-        values: Values = np.asarray(pixels.pixel_array(found, index=number))
+        values: Values = np.asarray(pixels.pixel_array(found, index=number, decoding_plugin=_plugin_for(found)))
     except (RuntimeError, NotImplementedError) as error:
         name = getattr(_transfer_syntax(found), "name", "unknown")
         if str(_transfer_syntax(found)) == _EXTENDED_JPEG and int(found.get("BitsStored") or 0) > _BITS_OF_JPEG:
@@ -180,6 +188,65 @@ def _values(found: Any, number: int) -> Values:
             raise Refused(str(way)) from error
         raise Refused(f"damaged DICOM: {name} cannot be decoded: {plain(error)}") from error
     return values
+
+
+def _plugin_for(found: Any) -> str:
+    """Return which of pydicom's decoders reads it, "" for any: Pillow where it can, to the same values as gdcm.
+
+    Damaged streams are an error to Pillow; gdcm may end the process over them.
+    """
+    syntax, deep = str(_transfer_syntax(found)), int(found.get("BitsStored") or 0) > _BITS_OF_JPEG
+    beyond = deep and (syntax == _EXTENDED_JPEG or int(found.get("SamplesPerPixel") or 1) > 1)
+    return "pillow" if syntax in _BY_PILLOW and not beyond else ""
+
+
+def _check_stream(found: Any, number: int) -> None:
+    """Refuse a compressed frame that claims to be another picture than the header says, by which memory was counted.
+
+    What its decoder takes goes by what the frame claims; and gdcm ends the process over depths that it does not know.
+    """
+    syntax = _transfer_syntax(found)
+    if not getattr(syntax, "is_encapsulated", False) or "PixelData" not in found:
+        return
+    with damage_names("DICOM"):
+        offsets = found.get("ExtendedOffsetTable"), found.get("ExtendedOffsetTableLengths")
+        frame = _pydicom("encaps").get_frame(
+            found.PixelData,
+            number,
+            number_of_frames=int(found.get("NumberOfFrames") or 1),
+            extended_offsets=None if None in offsets else offsets,
+        )
+    if (claimed := _claim_of(frame)) is None:
+        return
+    said = int(found.Columns), int(found.Rows), int(found.get("SamplesPerPixel") or 1)
+    if claimed[:3] != said or claimed[3] > int(found.BitsAllocated):
+        shown = "x".join(map(str, claimed[:3])), "x".join(map(str, said))
+        raise Refused(
+            f"damaged DICOM: its frame is {shown[0]} of {claimed[3]} bits, its header says {shown[1]} of "
+            f"{found.BitsAllocated}"
+        )
+
+
+def _claim_of(frame: bytes) -> tuple[int, int, int, int] | None:
+    """Return the width, height, samples and bits that a JPEG 2000, JPEG or JPEG-LS stream claims; None for others."""
+    if not frame.startswith(b"\xff\xd8"):
+        at = frame.find(_JPEG_2000)
+        if at < 0 or len(frame) < at + _SIZ:
+            return None
+        right, bottom, left, top = struct.unpack_from(">4I", frame, at + 8)
+        (samples,) = struct.unpack_from(">H", frame, at + 40)
+        depths = frame[at + 42 : at + 42 + 3 * samples : 3]
+        return right - left, bottom - top, samples, max((depth & 0x7F) + 1 for depth in depths or b"\x7f")
+    at = 2
+    while at + 10 <= len(frame):
+        if frame[at] != _MARK or frame[at + 1] == _MARK:
+            at += 1
+            continue
+        if frame[at + 1] in _FRAME_MARKS:
+            bits, height, width, samples = struct.unpack_from(">BHHB", frame, at + 4)
+            return width, height, samples, bits
+        at += 2 + (0 if frame[at + 1] in _BARE_MARKS else int.from_bytes(frame[at + 2 : at + 4], "big"))
+    return None
 
 
 def _transfer_syntax(found: Any) -> Any:
@@ -314,6 +381,7 @@ def _pydicom(module: str) -> Any:
     try:
         import pydicom  # noqa: PLC0415 - an extra, and a third of a second
         import pydicom.datadict  # noqa: PLC0415
+        import pydicom.encaps  # noqa: PLC0415
         import pydicom.pixels  # noqa: PLC0415
     except ImportError as error:
         raise Refused(str(MissingDependency("reading DICOM", "dicom"))) from error
