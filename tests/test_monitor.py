@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,15 @@ def test_the_command_appends_lines_and_writes_a_page_that_is_safe(frames: Path, 
     assert "empty → food" in html
     assert "http" not in html.replace("http-equiv", "")
     assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+def test_the_curve_of_a_level_has_a_gap_where_nothing_could_be_judged(frames: Path, states: Path) -> None:
+    page = frames.parent / "timeline.html"
+    for k in (3, 4):
+        save(np.zeros((240, 240, 3), np.uint8), frames / f"{k:02}.jpg", 1_600_000_000 + 60 * k)
+    watch(frames, states=str(states), html=str(page))
+    curves = re.findall(r'<polyline points="([^"]*)"', page.read_text())
+    assert [len(curve.split()) for curve in curves] == [3, 3]
 
 
 def test_events_only_prints_events_only(frames: Path, states: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,7 @@ _COLOURS = (
 _UNKNOWN = "#9994"
 _WIDTH, _CURVE = 1000.0, 60.0
 _TICKS = 6
+_HOURS, _WEEKS = 6 * 3600, 28 * 86400
 
 
 def write_timeline(output: Path, timeline: Timeline, source: str) -> None:
@@ -50,7 +53,7 @@ def write_timeline(output: Path, timeline: Timeline, source: str) -> None:
         legend=[(display_path(state), colour) for state, colour in colours.items()],
         tracks=[_track(name, track, colours, start, span) for name, track in timeline.tracks.items()],
         marks=[(round((one.time - start) / span * _WIDTH, 2), one.region) for one in timeline.events],
-        ticks=[(round(_WIDTH * k / _TICKS, 1), _told(start + span * k / _TICKS)) for k in range(_TICKS + 1)],
+        ticks=[(round(100 * k / _TICKS, 1), _tick(start + span * k / _TICKS, span)) for k in range(_TICKS + 1)],
         events=[_event(one) for one in reversed(timeline.events)],
         more=timeline.all_events - len(timeline.events),
         version=__version__,
@@ -73,16 +76,21 @@ def _track(name: str, track: Track, colours: dict[str, str], start: float, span:
         (x(run.start), max(round(x(run.end) - x(run.start), 2), 1.5), colours[run.state], display_path(run.state))
         for run in track.runs
     ]
-    band = [(x(t), _y(high)) for t, _, _, high in track.levels] + [
-        (x(t), _y(low)) for t, _, low, _ in track.levels[::-1]
+    pieces = [
+        list(piece)
+        for judged, piece in itertools.groupby(track.levels, lambda point: not math.isnan(point[1]))
+        if judged
     ]
     return {
         "name": display_path(name),
         "runs": runs,
-        "curve": _points((x(t), _y(level)) for t, level, _, _ in track.levels),
-        "band": _points(band),
+        "curves": [_points((x(t), _y(level)) for t, level, _, _ in piece) for piece in pieces],
+        "bands": [
+            _points([(x(t), _y(high)) for t, _, _, high in piece] + [(x(t), _y(low)) for t, _, low, _ in piece[::-1]])
+            for piece in pieces
+        ],
         "now": display_path(track.runs[-1].state) if track.runs else "",
-        "level": f"{track.levels[-1][1]:.0%}" if track.levels else "",
+        "level": f"{track.levels[-1][1]:.0%}" if track.levels and not math.isnan(track.levels[-1][1]) else "",
     }
 
 
@@ -110,6 +118,12 @@ def _event(one: Observation) -> dict[str, Any]:
 def _uri(pixels: NDArray[np.uint8]) -> str:
     data = thumbnail(Image(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0])), 160)
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def _tick(time: float, span: float) -> str:
+    """Return a time as short as the length of the line allows."""
+    form = "%H:%M:%S" if span < _HOURS else "%d %b %H:%M" if span < _WEEKS else "%Y-%m-%d"
+    return datetime.fromtimestamp(time, UTC).strftime(form)
 
 
 def _told(time: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ class Run:
 
 @dataclass
 class Track:
-    """One region's runs, and its levels as (time, level, low, high)."""
+    """One region's runs, and its levels as (time, level, low, high); NaN where it could not be judged for a while."""
 
     runs: deque[Run] = field(default_factory=lambda: deque(maxlen=_MOST_RUNS))
     levels: list[tuple[float, float, float, float]] = field(default_factory=list)
@@ -60,6 +61,8 @@ class Timeline:
 
     def _add_level(self, track: Track, one: Observation) -> None:
         if one.level is None or one.level_interval is None:
+            if track.levels and not math.isnan(track.levels[-1][1]):
+                track.levels.append((one.time, math.nan, math.nan, math.nan))
             return
         track.count += 1
         if track.count % track.every == 0:
