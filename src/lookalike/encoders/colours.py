@@ -55,7 +55,7 @@ def _sampled(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return (_SIDE * _SIDE, 3): the pixels at the middles of a grid."""
     height, width = pixels.shape[:2]
     rows, columns = ((2 * np.arange(_SIDE) + 1) * side // (2 * _SIDE) for side in (height, width))
-    found: NDArray[np.uint8] = pixels[rows[:, None], columns].reshape(-1, 3)
+    found: NDArray[np.uint8] = pixels[rows][:, columns].reshape(-1, 3)
     return found
 
 
