@@ -63,6 +63,13 @@ def test_one_picture_a_label_is_whitened_by_how_labels_vary() -> None:
     np.testing.assert_allclose(np.linalg.norm(out, axis=1), 1, atol=1e-5)
 
 
+def test_where_there_are_two_labels_nothing_is_shrunk() -> None:
+    vectors, numbers = world(3, 2, 4)
+    found = Whitening.learn(vectors, numbers)
+    apart = vectors - found.mean.astype(np.float32)
+    np.testing.assert_allclose(found.apply(vectors), apart / np.linalg.norm(apart, axis=1, keepdims=True), atol=1e-5)
+
+
 def test_two_labels_are_told_from_a_third_no_worse_than_by_plain_cosine() -> None:
     whitened, plain = [], []
     for seed in range(40):

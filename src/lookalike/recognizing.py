@@ -40,7 +40,7 @@ _HALF_CENTRED = 2
 """Of so many labels and one half of their mean is taken off."""
 _HALF_WHITENED = 4
 """With so many labels and one directions are shrunk by the root of what they would be: few labels do not tell how
-pictures vary, and the directions in which few differ are the very ones that tell them apart."""
+pictures vary, and the fewer they are, the more the directions in which they differ are those that tell them apart."""
 _HALF_TRUSTED = 4
 """Of a label with so many references half of its own level counts, and half of what is common to all."""
 
@@ -51,7 +51,7 @@ class Whitening:
     each of the orthonormal ``directions`` (R, D) is multiplied by its ``gain`` (R,) in (0, 1].
 
     Within-class covariance normalization (Hatch et al., Interspeech 2006), shrunk by half towards a sphere; with few
-    labels not the whole way, down to nothing with one.
+    labels not the whole way, and with two not at all.
     """
 
     mean: Floats
@@ -86,7 +86,9 @@ class Whitening:
         directions = (spread.T @ sides / np.sqrt(values)).T
         sphere = _SHRINKAGE * values.sum() / wide.shape[1]
         gains = np.sqrt(sphere / ((1 - _SHRINKAGE) * values + sphere))
-        return cls(centre, directions, gains ** (others / (others + _HALF_WHITENED**2)))
+        # Two labels differ in one direction, the very one that tells them apart.
+        trusted = others / (others + _HALF_WHITENED**2) if len(counts) > 2 else 0.0
+        return cls(centre, directions, gains**trusted)
 
     def apply(self, vectors: Float32) -> Float32:
         """Return (N, D) unit vectors; one that is the mean stays zero."""

@@ -17,7 +17,7 @@ from lookalike.recognizing import Ints, Recognition, Whitening
 from lookalike.tables import replacing
 from lookalike.types import Float32
 
-_VERSION = 3
+_VERSION = 4
 """Goes up whenever the same references teach something else."""
 _PREFIX = "recognition-"
 
