@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from conftest import Cli
 from lookalike.errors import InputError, UnreadableImage
 from lookalike.images import dicom, read, read_bytes, read_file
 from lookalike.images.dicom import check_fields, fields, split_frame, window
+from lookalike.images.dicom_apart import Child, Ended
 from lookalike.images.header import read_header
 
 RAMP = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16) * 16
@@ -212,6 +215,32 @@ def test_what_of_a_jpeg_no_decoder_reads_is_not_called_damaged() -> None:
     with pytest.raises(UnreadableImage, match=r"JPEG Extended.* with 12 bits.*pylibjpeg") as refused:
         read_bytes(written(made))
     assert "damaged" not in str(refused.value)
+
+
+TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "JPEGLSNearLossless_16.dcm", "SC_rgb_jpeg_gdcm.dcm"])
+def test_what_gdcm_decodes_in_a_process_of_its_own_is_what_it_decodes_in_ours(name: str) -> None:
+    data = (TEST_FILES / name).read_bytes()
+    apart = dicom._APART.decode(data, 0)
+    assert (apart == dicom.raw_values(data, 0)).all()
+    assert read_bytes(data).pixels.shape[:2] == apart.shape[:2]
+
+
+def test_a_decoder_that_ends_over_a_file_costs_that_file_alone() -> None:
+    data, child = (TEST_FILES / "JPEGLSNearLossless_08.dcm").read_bytes(), Child()
+    dies = [sys.executable, "-c", "import sys; sys.stdin.buffer.read(12)"]
+    child._process = subprocess.Popen(dies, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child._owner = os.getpid()
+    with pytest.raises(Ended, match="its decoder ended over it"):
+        child.decode(data, 0)
+    assert child.decode(data, 0).shape == (45, 10)
+    with pytest.raises(RuntimeError, match="8 frames"):
+        child.decode(data, 7)
+    child.stop()
+    assert child.decode(data, 0).shape == (45, 10)
+    child.stop()
 
 
 def test_a_compression_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, MissingDependency
+from lookalike.images.dicom_apart import Child
 from lookalike.images.limits import Limits
 from lookalike.images.refusal import Refused, damage_names, plain, refusals_name
 
@@ -62,6 +63,7 @@ _NAMES = """
     ExtendedOffsetTable ExtendedOffsetTableLengths SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """
 _NEEDED = _NAMES.split()
+_APART = Child()
 _NO_PIXELS = "a DICOM file without pixels (a report, a structure, a wave form)"
 _SIZE = ["Rows", "Columns", "NumberOfFrames"]
 
@@ -88,7 +90,7 @@ def decode(data: bytes, frame: int | None, limits: Limits) -> NDArray[np.uint8]:
     found = _parsed(data, _NEEDED)
     _check(found, frame, limits)
     number = (frame or 1) - 1
-    values = _values(found, number)
+    values = _values(found, number, data)
     if str(found.PhotometricInterpretation) == "PALETTE COLOR":
         return _colour(_palette(found, values), None)
     if values.ndim == 3:
@@ -168,13 +170,24 @@ def _check(found: Any, frame: int | None, limits: Limits) -> None:
         raise Refused(f"it has {frames} frame{'' if frames == 1 else 's'}, asked for number {frame}")
 
 
-def _values(found: Any, number: int) -> Values:
+def raw_values(data: bytes, number: int) -> Values:
+    """Return the samples of frame ``number``, from 0, of a compressed file, by any decoder that is there.
+
+    Raise what pydicom raises; a decoder may end the process.
+    """
+    values: Values = np.asarray(_pydicom("pixels").pixel_array(_parsed(data, _NEEDED), index=number))
+    return values
+
+
+def _values(found: Any, number: int, data: bytes) -> Values:
     """Return a frame's samples (H, W) or (H, W, 3), colour in RGB."""
     if not _transfer_syntax(found):
         _suppose_plain(found)
     pixels = _pydicom("pixels")
     _check_stream(found, number)
     try:
+        if _is_for_gdcm(found):
+            return _APART.decode(data, number)
         values: Values = np.asarray(pixels.pixel_array(found, index=number, decoding_plugin=_plugin_for(found)))
     except (RuntimeError, NotImplementedError) as error:
         name = getattr(_transfer_syntax(found), "name", "unknown")
@@ -198,6 +211,14 @@ def _plugin_for(found: Any) -> str:
     syntax, deep = str(_transfer_syntax(found)), int(found.get("BitsStored") or 0) > _BITS_OF_JPEG
     beyond = deep and (syntax == _EXTENDED_JPEG or int(found.get("SamplesPerPixel") or 1) > 1)
     return "pillow" if syntax in _BY_PILLOW and not beyond else ""
+
+
+def _is_for_gdcm(found: Any) -> bool:
+    """Tell whether gdcm alone, or first of all, would read it."""
+    syntax = _transfer_syntax(found)
+    if not getattr(syntax, "is_encapsulated", False) or _plugin_for(found):
+        return False
+    return "gdcm" in _pydicom("pixels").get_decoder(syntax).available_plugins
 
 
 def _check_stream(found: Any, number: int) -> None:
