@@ -243,6 +243,21 @@ def test_items_without_a_label_take_no_part_and_are_counted(cli: Cli, tmp_path: 
     assert "2 of the gallery's items have no 'label' and took no part" in cli("recognize", query).err
 
 
+def test_of_a_label_with_too_many_pictures_those_whose_ids_come_first_take_part(
+    tmp_path: Path, counting: fakes.Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.apps.recognize.MOST_EACH", 2)
+    with Gallery.open(tmp_path / "g", encoder="counting") as opened:
+        opened.index(labelled(tmp_path / "known", labels=3, each=1))
+        for number in range(1, 8):
+            save(picture(1, number), tmp_path / "known" / "l01" / f"{number}.png")
+        opened.index(tmp_path / "known")
+        first = sorted(item.id for item in opened.items() if item.metadata["label"] == "l01")[:2]
+        best, _ = Recognizer(opened).decide([str(save(picture(1, 9), tmp_path / "q.png"))]).decisions[0].evidence
+    assert best.label == "l01"
+    assert sorted(one.id for one in best.references) == first
+
+
 def test_labels_that_vanish_while_it_runs_leave_it_with_a_clear_word(tmp_path: Path, counting: fakes.Counting) -> None:
     with Gallery.open(tmp_path / "g", encoder="counting") as opened:
         opened.index(labelled(tmp_path / "known", labels=2, each=1))
