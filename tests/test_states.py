@@ -488,6 +488,27 @@ def test_a_black_first_frame_is_not_taken_for_the_view() -> None:
     assert monitor.update(image(bowl(60)), 1.0)[0].state == "food"
 
 
+def test_a_view_that_filled_little_by_little_is_still_followed() -> None:
+    """A frame that is hardly like the first one any more is laid on it by way of the last one that was."""
+    room = resized(skimage.data.astronaut(), 320, 240)
+    full = resized(skimage.data.coffee(), 320, 240)
+    shares = (0.0, 0.4, 0.7)
+    frames = []
+    for k, share in enumerate(shares):
+        pixels = room.copy()
+        pixels[:, : int(320 * share)] = full[:, : int(320 * share)]
+        frames.append(image(np.roll(pixels, (2 * k, -3 * k), (0, 1))))
+    monitor = Monitor(encoder=ENCODER)
+    monitor.update(frames[0], 0.0)
+    monitor.update(frames[1], 1.0)
+    assert not View(frames[0]).follow(frames[2], search=False).found
+    placed, problem = monitor._placed(frames[2])
+    assert problem is None
+    assert placed is not None
+    assert placed.matrix is not None
+    assert [row[2] for row in placed.matrix] == pytest.approx([-6, 4], abs=1.0)
+
+
 def test_a_blocked_view_is_unknown() -> None:
     monitor = watching()
     run(monitor, [bowl(0)] * 3)

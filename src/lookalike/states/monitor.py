@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -198,6 +198,7 @@ class Monitor:
         self._discriminant: Discriminant | None = None
         self._scale: Scale | None = None
         self._last: Registration | None = None
+        self._recent: tuple[Image, Registration] | None = None
         self._time: float | None = None
         self._lost = 0
         self._waiting: list[tuple[str, Float32]] = []
@@ -336,15 +337,35 @@ class Monitor:
                 return None, f"the frame has {_size(frame)} pixels, the view {_size(self._view.image)}"
             return None, None
         other_size = frame.pixels.shape != shape
-        search = self._lost % _SEARCH_EVERY == 0
         start = self._last if not other_size else None
-        placed = self._view.follow(frame, start, search=search)
+        placed = self._view.follow(frame, start, search=False)
+        if placed.found and not other_size:
+            self._recent = frame, placed
+        elif not placed.found:
+            placed = self._placed_on_recent(frame) or self._view.follow(
+                frame, start, search=self._lost % _SEARCH_EVERY == 0
+            )
         if placed.found:
             self._lost = 0
             self._last = placed if not other_size else None
             return placed, None
         self._lost += 1
         return None, f"the view is blocked, or the camera was turned: {placed.reason}"
+
+    def _placed_on_recent(self, frame: Image) -> Registration | None:
+        """Return how a frame lies on the view by way of the last one that lay on it for itself.
+
+        A view fills, and its light moves on: what is too unlike the first frame may still be quite like the last one.
+        """
+        if self._recent is None:
+            return None
+        recent, placed = self._recent
+        found = View(recent).follow(frame, search=False)
+        if not found.found or found.matrix is None or placed.matrix is None:
+            return None
+        (a, b, c), (d, e, f) = np.array(found.matrix) @ np.vstack([placed.matrix, [0.0, 0.0, 1.0]])
+        matrix = ((float(a), float(b), float(c)), (float(d), float(e), float(f)))
+        return replace(found, reason=f"by way of the last frame: {found.reason}", matrix=matrix)
 
     def _light(self, frame: Image, placed: Registration | None) -> Light:
         """Return what makes the frame's light the view's; nothing where they hardly differ."""
