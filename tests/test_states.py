@@ -449,6 +449,16 @@ def test_one_event_when_the_bowl_is_filled_and_none_before() -> None:
     assert run(watching(), frames) == [(7, "empty", "food")]
 
 
+def test_three_states_each_settle_in_their_turn() -> None:
+    pieces = {"empty": 0, "some": 15, "full": 60}
+    states = States({name: [image(bowl(n, s)) for s in range(3)] for name, n in pieces.items()})
+    order = ["empty", "some", "full", "some", "empty"]
+    frames = [bowl(pieces[name], 30 + k) for name in order for k in range(3)]
+    assert run(Monitor(states, encoder=ENCODER), frames) == [
+        (3 * k + 2, before, after) for k, (before, after) in enumerate(itertools.pairwise(order), 1)
+    ]
+
+
 def test_light_steps_nudges_and_noise_make_no_event() -> None:
     rng = np.random.default_rng(1)
     edits = [
