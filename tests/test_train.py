@@ -20,10 +20,10 @@ from conftest import Cli
 from lookalike import installed, registry
 from lookalike.apps import train_loss, training_pictures
 from lookalike.apps.train import TrainRequest, examples_of, train
-from lookalike.apps.train_focus import focuses_of
+from lookalike.apps.train_focus import FOCUSES, focuses_of
 from lookalike.apps.training_pictures import Asked, asked_of, look
 from lookalike.encoders.colours import Colours
-from lookalike.encoders.focused import PLAIN
+from lookalike.encoders.focused import PLAIN, focused
 from lookalike.errors import ConfigError, InputError
 from lookalike.gallery import Gallery
 from lookalike.images import read
@@ -312,17 +312,29 @@ def test_without_its_extra_a_loss_names_the_command(cli: Cli, tmp_path: Path, mo
     assert "pip install 'lookalike[train]'" in ran.err
 
 
+def test_pictures_are_seen_through_each_focus_as_the_encoder_sees_them(tmp_path: Path) -> None:
+    asked = asked_of(labelled=str(labelled(tmp_path / "pictures", labels=2, each=2)))
+    base = registry.encoder(BASE)
+    looked = look(asked, base, focuses=FOCUSES)
+    images = [read(one.path) for one in looked.pictures]
+    for focus in FOCUSES:
+        expected = focused(base, focus).encode(images).vectors
+        np.testing.assert_allclose(looked.through(focus), expected, atol=1e-6)
+
+
 def test_what_was_seen_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asked_of(labelled=str(labelled(tmp_path / "pictures", labels=3, each=2)))
     encoder = registry.encoder(BASE)
-    first = look(asked, encoder)
+    first = look(asked, encoder, focuses=FOCUSES)
 
     def refuse(*_: object) -> None:
         raise AssertionError("it was embedded before")
 
     monkeypatch.setattr(training_pictures, "read_bytes", refuse)
-    again = look(asked, encoder)
+    again = look(asked, encoder, focuses=FOCUSES)
     np.testing.assert_array_equal(first.vectors, again.vectors)
+    for focus in FOCUSES:
+        np.testing.assert_array_equal(first.through(focus), again.through(focus))
     assert first.links == again.links
 
 
