@@ -49,6 +49,7 @@ Apply = Callable[[Float32], Float32]
 def main() -> int:
     arguments = parser(__doc__, "learning")
     arguments.add_argument("--splits", type=int, default=10)
+    arguments.add_argument("--first", type=int, default=0, help="seed of the first split")
     arguments.add_argument("--sets", default=",".join(SETS))
     arguments.add_argument("--losses", default=",".join(LOSSES))
     arguments.add_argument("--share", choices=("third", "half"), default="third", help="of the classes, to judge by")
@@ -64,7 +65,7 @@ def main() -> int:
     else:
         splits, losses = (2, ["supcon"]) if options.quick else (options.splits, options.losses.split(","))
         for name in sets[:1] if options.quick else sets:
-            measured = _Measured(name, splits, options.share)
+            measured = _Measured(name, range(options.first, options.first + splits), options.share)
             ways = measured.by_parts() if options.parts else measured.by_all(losses)
             _told(report, measured, ways)
     report.print()
@@ -93,12 +94,12 @@ def examples_of(name: str) -> tuple[Examples, Looked]:
 class _Measured:
     """A set in its splits; each way to learn gives what becomes of the examples that judge, a split after the other."""
 
-    def __init__(self, name: str, count: int, share: str) -> None:
+    def __init__(self, name: str, seeds: Sequence[int], share: str) -> None:
         self.name, self.share = name, share
         self.examples, self._looked = examples_of(name)
         names = [os.path.relpath(one.path, SHARED) for one in self._looked.pictures]
         split = _half if share == "half" else lambda *of: turns(*of)[0]
-        self.sides = [split(self.examples.units, names, seed) for seed in range(count)]
+        self.sides = [split(self.examples.units, names, seed) for seed in seeds]
 
     def by_parts(self) -> dict[str, list[Examples]]:
         """Return what the numpy learner does where it is given some focuses alone."""
