@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,17 +41,17 @@ Columns = Mapping[str, Values | Vectors]
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` when all is written, and leaves no trace when not."""
+    # Named before it is made: an interrupt at the very moment at which it is made would leave it behind.
+    temporary = path.absolute().parent / f".{path.name}.{secrets.token_hex(4)}"
     with written(path):
-        handle, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(temporary, "xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
@@ -165,9 +165,3 @@ def _pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingDependency("reading and writing Parquet", "parquet") from error
     return pyarrow, pyarrow.parquet
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

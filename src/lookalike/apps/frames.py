@@ -158,11 +158,11 @@ class _Folder:
             name = entry.relative if isinstance(entry, Found) else entry.path
             if name in self._done and not self._mended(name, entry):
                 continue
-            self._done.add(name)
             arrival = entry if isinstance(entry, Skipped) else self._whole(entry)
             if isinstance(arrival, Skipped) and isinstance(entry, Found):
                 self._bad[name] = _stamp(entry.path)
             yield arrival
+            self._done.add(name)  # only now: what was waited for, or looked at, at an interrupt comes again
 
     def _mended(self, name: str, entry: Found | Skipped) -> bool:
         """Tell whether a file that could not be read was written again since."""
