@@ -183,6 +183,8 @@ def test_a_frame_of_another_size_is_unknown_and_the_run_goes_on(fitted: Path, tm
     first, second = ran.json["decisions"]
     assert (first["defective"], first["verdict"], first["score"]) == (None, "unknown", None)
     assert second["defective"] is False
+    told = cli("inspect", "run", str(fitted), str(other), str(fine))
+    assert "0 of 2 pictures are defective, 1 cannot be judged" in told.out
 
 
 def test_an_interrupted_fit_leaves_the_old_inspector(

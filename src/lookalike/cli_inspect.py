@@ -167,7 +167,8 @@ def run_(
     if as_json:
         print_json(found.as_dict())
     else:
-        click.echo(f"{found.defective} of {len(found.decisions)} pictures are defective")
+        unknown = f", {found.unknown} cannot be judged" if found.unknown else ""
+        click.echo(f"{found.defective} of {len(found.decisions)} pictures are defective{unknown}")
         print_skipped(found.skipped)
     return FOUND if found.defective else None
 

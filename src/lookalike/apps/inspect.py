@@ -73,6 +73,11 @@ class Inspected:
         """How many pictures are defective."""
         return sum(one.defective is True for one in self.decisions)
 
+    @property
+    def unknown(self) -> int:
+        """How many pictures cannot be judged."""
+        return sum(one.defective is None for one in self.decisions)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
         return {
