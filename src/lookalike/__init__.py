@@ -27,6 +27,8 @@ __all__ = [
     "Monitor",
     "Recognizer",
     "Recommender",
+    "Region",
+    "States",
     "TrainRequest",
     "benchmark",
     "compare",
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
     from lookalike.gallery import Gallery
     from lookalike.images import read
     from lookalike.inspecting import Inspector
-    from lookalike.states.monitor import Monitor
+    from lookalike.states.monitor import Monitor, States
+    from lookalike.states.regions import Region
 
 _LAZY = {
     "BenchmarkRequest": "lookalike.apps.benchmark",
@@ -57,6 +60,8 @@ _LAZY = {
     "Monitor": "lookalike.states.monitor",
     "Recognizer": "lookalike.apps.recognize",
     "Recommender": "lookalike.apps.recommend",
+    "Region": "lookalike.states.regions",
+    "States": "lookalike.states.monitor",
     "TrainRequest": "lookalike.apps.train",
     "benchmark": "lookalike.apps.benchmark",
     "compare": "lookalike.apps.compare",
