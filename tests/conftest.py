@@ -32,6 +32,14 @@ SHIPPED = (
 LONG_AGO = 1_500_000_000
 """A time of change, in seconds: so old that nobody takes the file for one that may still be being written."""
 
+INTERRUPTIBLE = (
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from lookalike.__main__ import run; sys.exit(run(sys.argv[1:]))",
+)
+"""The command, heeding SIGINT also where what runs the tests (nohup, a background job) ignores it."""
+
 
 @dataclass(frozen=True)
 class Ran:

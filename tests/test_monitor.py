@@ -20,6 +20,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from conftest import INTERRUPTIBLE
 from lookalike import __main__
 from lookalike.apps.frames import Frame, Idle, arrivals
 from lookalike.apps.monitor import Request, monitor, parse_levels, regions_of, states_of
@@ -468,9 +469,11 @@ def test_regions_are_read_and_what_is_wrong_in_them_is_told(tmp_path: Path) -> N
 
 def test_an_interrupted_run_keeps_its_memory_and_page(tmp_path: Path, frames: Path, states: Path) -> None:
     memory, page = tmp_path / "memory.npz", tmp_path / "page.html"
-    command = [sys.executable, "-m", "lookalike", "monitor", str(frames), "--states", str(states)]
+    command = [*INTERRUPTIBLE, "monitor", str(frames), "--states", str(states)]
     process = subprocess.Popen(
-        [*command, "--memory", str(memory), "--html", str(page)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--memory", str(memory), "--html", str(page)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     for _ in range(8):

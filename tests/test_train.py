@@ -9,17 +9,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import Cli
+from conftest import INTERRUPTIBLE, Cli
 from lookalike import installed, registry
 from lookalike.apps import train_loss, training_pictures
-from lookalike.apps.train import TrainRequest, examples_of, train
+from lookalike.apps.train import TrainRequest, examples_of, train, wrong_labels
 from lookalike.apps.train_focus import FOCUSES, focuses_of
 from lookalike.apps.training_pictures import Asked, asked_of, look
 from lookalike.encoders.colours import Colours
@@ -338,9 +337,16 @@ def test_what_was_seen_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert first.links == again.links
 
 
+def test_edited_copies_are_not_called_wrong_labels(tmp_path: Path) -> None:
+    folder = labelled(tmp_path / "pictures", labels=4, each=3)
+    assert wrong_labels(look(asked_of(unlabeled=str(folder)), registry.encoder(BASE)))
+    found = train(TrainRequest("copies", unlabeled=str(folder), encoder=BASE))
+    assert not any("probably wrong" in line for line in found.advice)
+
+
 def test_an_interrupt_leaves_nothing_half_saved(tmp_path: Path, home: Path) -> None:
     source = labelled(tmp_path / "pictures", labels=30, each=8)
-    command = [sys.executable, "-m", "lookalike", "train", str(source), "--as", "mine", "--encoder", BASE]
+    command = [*INTERRUPTIBLE, "train", str(source), "--as", "mine", "--encoder", BASE]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(2)
     running.send_signal(signal.SIGINT)

@@ -17,8 +17,7 @@ import pytest
 import torch
 
 from lookalike import installed, registry
-from lookalike.apps import train as app
-from lookalike.apps import train_loss
+from lookalike.apps import train_judge, train_learn, train_loss
 from lookalike.apps.train import TrainRequest, train
 from lookalike.encoders.head import unpacked
 from lookalike.errors import ConfigError
@@ -263,9 +262,9 @@ def test_a_network_learns_whole_and_goes_on_where_it_was_cut_off(
     source = str(pictures(tmp_path / "p"))
     asked = TrainRequest("mine", source, encoder="small", learner="supcon", mode="finetune", epochs=2, rate=1e-3)
     seen: list[Any] = []
-    tuned = app.tuned
-    monkeypatch.setattr(app, "tuned", lambda tuning: seen.append((tuning, tuned(tuning))) or seen[-1][1])
-    monkeypatch.setattr(app, "forget_checkpoints", lambda _: None)
+    tuned = train_learn.tuned
+    monkeypatch.setattr(train_learn, "tuned", lambda tuning: seen.append((tuning, tuned(tuning))) or seen[-1][1])
+    monkeypatch.setattr(train_judge, "forget_checkpoints", lambda _: None)
     short = train(replace(asked, keep_anyway=True))
     _, longer = tuned(replace(seen[0][0], epochs=4))
     assert longer[:3] == short.history  # those two epochs were not learned again, and are the same

@@ -9,7 +9,7 @@ from lookalike.encoders.catalog import Entry
 from lookalike.types import display_path
 
 if TYPE_CHECKING:
-    from lookalike.apps.train import Trained
+    from lookalike.apps.train_request import Trained
 
 CARD = "MODEL_CARD.md"
 REPORT = "report.json"
