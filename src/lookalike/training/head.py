@@ -22,7 +22,7 @@ from lookalike.errors import ConfigError
 from lookalike.learning.examples import Examples
 from lookalike.learning.linear import unit
 from lookalike.training.losses import OF_CLASSES, loss_of, miner_of
-from lookalike.training.request import Request
+from lookalike.training.request import Request, astray
 from lookalike.types import Float32
 
 _EACH = 4
@@ -98,7 +98,7 @@ class _Training:
         if request.loss in OF_CLASSES:
             groups.append({"params": self._loss.parameters(), "lr": request.rate * _OF_CLASSES_RATE})
         self._optimizer = torch.optim.Adam(groups)
-        self._history = [{"epoch": 0, "loss": float("nan"), "map_at_r": self._validated()}]
+        self._history = [{"epoch": 0, "loss": float("nan"), "map_at_r": self._validated(0)}]
         self._best = (self._history[0]["map_at_r"], 0, self._head.arrays())
         self._resume()
 
@@ -107,7 +107,7 @@ class _Training:
         while len(self._history) <= self._request.epochs and not self._stopped():
             epoch = len(self._history)
             loss = self._epoch(epoch)
-            value = self._validated()
+            value = self._validated(epoch)
             self._history.append({"epoch": epoch, "loss": loss, "map_at_r": value})
             if value > self._best[0]:
                 self._best = (value, epoch, self._head.arrays())
@@ -127,10 +127,7 @@ class _Training:
             self._optimizer.zero_grad()
             loss = self._loss_of(rows)
             if not bool(torch.isfinite(loss)):
-                raise ConfigError(
-                    f"the {self._request.loss} loss is {loss.item()} in epoch {epoch}: learning went astray; take a "
-                    f"smaller --rate than {self._request.rate:g}. Nothing was kept but the epochs before"
-                )
+                raise astray(self._request.loss, self._request.rate, epoch, f"the loss is {loss.item()}")
             if loss.requires_grad:
                 loss.backward()
                 self._optimizer.step()
@@ -161,9 +158,11 @@ class _Training:
         rows = torch.tensor(list(sampler))
         return list(rows.split(size))
 
-    def _validated(self) -> float:
+    def _validated(self, epoch: int) -> float:
         """Return the MAP@R of the validation part, 0 where nobody there has an answer."""
         moved = apply(self._head.arrays(), self._held.vectors, self._basis)
+        if not np.isfinite(moved).all():
+            raise astray(self._request.loss, self._request.rate, epoch, "vectors are no numbers")
         values = self._held.moved(unit(moved)).precision()
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else 0.0

@@ -33,6 +33,7 @@ from lookalike.preprocess import prepare
 from lookalike.recipe import Recipe
 from lookalike.training.head import device_of
 from lookalike.training.losses import OF_CLASSES, loss_of, miner_of
+from lookalike.training.request import astray
 from lookalike.training.tuning import Tuning
 from lookalike.types import Float32
 
@@ -111,7 +112,7 @@ class _Tuning:
         return self._best[1], self._history
 
     def _noted(self, epoch: int, loss: float | None) -> None:
-        value = self._validated()
+        value = self._validated(epoch)
         self._history.append({"epoch": epoch, "loss": loss, "map_at_r": value})
         if value > self._best[0]:
             self._best = (value, {k: v.detach().cpu().clone() for k, v in self._network.state_dict().items()})
@@ -133,10 +134,7 @@ class _Tuning:
             vectors = vectors.float()
             loss = self._loss_of(vectors, labels, self._roles[rows])
             if not bool(torch.isfinite(loss)):
-                raise ConfigError(
-                    f"the {self._asked.loss} loss is {loss.item()} in epoch {epoch}: learning went astray; take a "
-                    f"smaller --rate than {self._asked.rate:g}. Nothing was kept but the epochs before"
-                )
+                raise astray(self._asked.loss, self._asked.rate, epoch, f"the loss is {loss.item()}")
             if loss.requires_grad:
                 loss.backward()
                 self._optimizer.step()
@@ -174,12 +172,14 @@ class _Tuning:
         for start in range(0, len(rows) - size + 1, size):
             yield [int(row) for row in rows[start : start + size]]
 
-    def _validated(self) -> float:
+    def _validated(self, epoch: int) -> float:
         vectors = []
         for path, _, _ in self._asked.held:
             pixels = torch.from_numpy(_pixels([path], self._recipe)).to(self._device)
             with torch.no_grad():
                 vectors.append(self._network(pixels).float().cpu().numpy())
+        if not all(np.isfinite(one).all() for one in vectors):
+            raise astray(self._asked.loss, self._asked.rate, epoch, "vectors are no numbers")
         labels, roles = numbered([one[1] for one in self._asked.held]), np.array([one[2] for one in self._asked.held])
         found, groups = unit(np.concatenate(vectors).astype(np.float32)), np.full(len(labels), NONE, np.int64)
         values = Examples(found, labels, labels, groups, roles != "gallery", roles != "query").precision()

@@ -48,3 +48,11 @@ class Request:
     def to_json(self) -> str:
         """Return the request as the other process reads it."""
         return json.dumps(asdict(self))
+
+
+def astray(loss: str, rate: float, epoch: int, seen: str) -> ConfigError:
+    """Return the error of a training whose numbers left the finite ones; ``seen`` says where."""
+    return ConfigError(
+        f"{seen} in epoch {epoch} of the {loss} loss: learning went astray; take a smaller --rate than {rate:g}. "
+        "Nothing was kept but the epochs before"
+    )
