@@ -22,7 +22,7 @@ from lookalike.states.light import light_between
 from lookalike.states.monitor import Monitor, States
 from lookalike.states.past import KEPT as PAST_KEPT
 from lookalike.states.past import Judged, Past, drift, judged
-from lookalike.states.regions import Region, whole
+from lookalike.states.regions import Region, faded, whole
 from lookalike.states.settling import Reading, Settling
 from lookalike.states.timeline import Timeline
 from lookalike.types import Image, Verdict
@@ -70,6 +70,23 @@ def test_a_region_that_is_turned_by_90_degrees_is_the_crop_turned() -> None:
     pixels = skimage.data.astronaut()
     cut, _ = Region("r", 199.5, 149.5, w=140, h=160, angle=90).cut(pixels)
     assert np.abs(cut.astype(int) - np.rot90(pixels[80:220, 120:280], 1).astype(int)).max() <= 1
+
+
+def test_the_outer_fifth_of_a_box_fades_to_its_own_mean() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 20, 3)).astype(np.uint8)
+    ramp = [0.25, 0.75]  # the outer two of ten pixels lie 1/20 and 3/20 inside, of 1/5
+    down = ramp + [1.0] * 6 + ramp[::-1]
+    ramp = [0.125, 0.375, 0.625, 0.875]
+    across = ramp + [1.0] * 12 + ramp[::-1]
+    weight = [[a * b for a in across] for b in down]
+    for channel in range(3):
+        plane = pixels[..., channel].tolist()
+        total = sum(w * p for ws, ps in zip(weight, plane, strict=True) for w, p in zip(ws, ps, strict=True))
+        mean = total / sum(map(sum, weight))
+        wanted = [
+            [w * p + (1 - w) * mean for w, p in zip(ws, ps, strict=True)] for ws, ps in zip(weight, plane, strict=True)
+        ]
+        assert np.abs(faded(pixels)[..., channel] - np.array(wanted)).max() <= 0.51
 
 
 def test_a_shrunk_region_is_the_mean_of_what_falls_on_each_pixel() -> None:
@@ -404,7 +421,21 @@ def test_only_regions_that_changed_are_embedded_and_what_is_told_stays_the_same(
     assert counting.count == 0
     rooms[2] = bowl(60, 9)
     (_, _, changed) = monitor.update(frame(), 9.0)
-    assert (counting.count, changed.state) == (1, "food")
+    assert (counting.count, changed.state) == (2, "food")  # as it is, and faded
+
+
+def test_a_box_is_embedded_as_it_is_and_faded_and_a_whole_view_as_it_is() -> None:
+    now = bowl(60, 7)
+    box = Region("r", 119.5, 119.5, 200, 160)
+    (cut, _), (view, _), encode = box.cut(now), whole(now).cut(now), ENCODER.encode
+    for options, wanted in (({"regions": [box]}, [cut, faded(cut)]), ({}, [view])):
+        monitor = watching(register=False, **options)
+        monitor.update(image(now), 0.0)
+        (place,) = monitor._places
+        assert place.glance is not None
+        told = place.glance.look.vector
+        expected = np.concatenate([encode([image(one)]).vectors[0] for one in wanted])
+        assert told == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
 
 
 def test_a_look_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

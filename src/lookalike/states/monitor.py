@@ -10,6 +10,7 @@ vectors a state.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,7 +31,7 @@ from lookalike.states.evidence import Look, Noise, differences, moved, small
 from lookalike.states.level import Level, Scale, tiles_of
 from lookalike.states.light import NO_LIGHT, Light, light_between
 from lookalike.states.past import Drift, Judged, Past, drift, judged
-from lookalike.states.regions import Region, whole
+from lookalike.states.regions import Region, faded, whole
 from lookalike.states.remembering import (
     VERSION,
     Memory,
@@ -552,9 +553,18 @@ class Monitor:
         return self._encode(made)
 
     def _encode(self, some: Sequence[NDArray[np.uint8]]) -> Float32:
-        """Return the unit vectors (n, D) of n pictures."""
+        """Return the unit vectors (n, D) of n pictures of regions.
+
+        A box has neighbours that reach into it: it is seen twice, as it is and with its border faded, and both count.
+        """
         if not some:
             return np.zeros((0, 0), np.float32)
+        if not self._given:
+            return self._embedded(some)
+        both = np.concatenate([self._embedded(some), self._embedded([faded(pixels) for pixels in some])], axis=1)
+        return np.asarray(both / math.sqrt(2), np.float32)
+
+    def _embedded(self, some: Sequence[NDArray[np.uint8]]) -> Float32:
         images = [Image(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0])) for pixels in some]
         return np.asarray(self._encoder.encode(images).vectors, np.float32)
 

@@ -1,4 +1,4 @@
-"""Places in a view: boxes, turned or not, cut out of a frame wherever it lies on the view."""
+"""Places in a view: boxes, turned or not, cut out of a frame wherever it lies on the view; neighbours count less."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SIDE = 224
 """The longest side of what is cut out, in pixels."""
 _LEAST_SIDE = 128  # a smaller region is enlarged: an encoder does it anyway, and crops of all sizes then meet alike
 _MOST_GROWTH = 4.0
+_FADE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,24 @@ def whole(pixels: Pixels, name: str = "view") -> Region:
     """Return the region that is all of a view."""
     height, width = pixels.shape[:2]
     return Region(name, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+def faded(pixels: Pixels) -> Pixels:
+    """Return a region (H, W, 3) whose outer fifth fades to its own mean colour, in which the middle counts most.
+
+    A box has neighbours: what reaches into it from beside is seen less than what it was drawn about.
+    """
+    across, down = (_tent(length) for length in (pixels.shape[1], pixels.shape[0]))
+    weight = (down[:, None] * across[None])[..., None]
+    mean = (pixels * weight).sum(axis=(0, 1)) / weight.sum()
+    blended: Pixels = np.rint(pixels * weight + mean * (1 - weight)).astype(np.uint8)
+    return blended
+
+
+def _tent(length: int) -> Float32:
+    """Return weights (length,) that rise from 0 at both ends to 1 at ``_FADE`` of the length."""
+    place = (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(length)
+    return np.asarray(np.minimum(np.minimum(place, 1 - place) / _FADE, 1), np.float32)
 
 
 def _block_means(pixels: Pixels, block: int) -> Float32:

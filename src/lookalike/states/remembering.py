@@ -17,7 +17,7 @@ from lookalike.states.regions import Region
 from lookalike.states.settling import Settling
 from lookalike.types import Float32
 
-VERSION = 2
+VERSION = 3
 _LOOKS = ("first", "settled", "proposed")
 
 
