@@ -6,7 +6,8 @@
                 a pixel or two of shift, light and blur explain
     threshold   scores of good pictures -> a threshold that keeps a false alarm rate, and what so few can support
     mask        which part of a picture is inspected
-    regions     heat -> boxes
+    regions     heat -> boxes      placing  boxes and heat where they lie in the picture
+    finding     what is said of a picture, and of what was learned
     inspector   the three methods: fit, update, decide
     kept        an inspector as the bytes of one sealed file
 
@@ -16,7 +17,8 @@ A score is higher the less a picture looks like the good ones.
 from __future__ import annotations
 
 from lookalike.inspecting.aligned import AlignedView, TemplateSet
-from lookalike.inspecting.inspector import SIZE_SLACK, Finding, Inspector, Measured, Proof
+from lookalike.inspecting.finding import Finding, Measured, Proof
+from lookalike.inspecting.inspector import SIZE_SLACK, Inspector
 from lookalike.inspecting.kept import from_bytes, to_bytes
 from lookalike.inspecting.regions import Region
 from lookalike.inspecting.threshold import Threshold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from lookalike.errors import ConfigError, InputError, SpaceMismatch
 from lookalike.inspecting import surface
 from lookalike.inspecting.aligned import AlignedView, TemplateSet
+from lookalike.inspecting.finding import Finding, Measured, Proof, reason_of
 from lookalike.inspecting.mask import Mask, filled, inspected, over
-from lookalike.inspecting.planes import enlarged
-from lookalike.inspecting.regions import Region, Spot, spots
+from lookalike.inspecting.placing import heat_of, regions_of
 from lookalike.inspecting.threshold import Threshold, chance, threshold
 from lookalike.pipeline import in_parallel
 from lookalike.protocols import Encoder
@@ -36,88 +36,8 @@ SIZE_SLACK = 0.02
 _LEAST_FOR_SUSPECTS = 5
 _SPREAD = 1.4826  # of a normal distribution: its deviation in median absolute deviations
 _FLAT = 1e-6
-_WHERE = 0.5
-_HEAT_SIDE = 256
-_MOST_REGIONS = 100
 _MOSTLY = 0.9
 _CONTENT_DIGITS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What one test says: its own score and threshold, and how often good pictures score as high."""
-
-    metric: str
-    score: float
-    threshold: float
-    false_alarm_rate: float
-    passed: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the documented JSON shape."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Finding:
-    """What was decided on one picture.
-
-    ``defective`` is None where it cannot be judged; then there is no score. ``score`` is in multiples of the usual
-    spread of good pictures above their usual score, and so is ``threshold``. ``heat`` (h, w) in [0, 1] lies over the
-    whole picture, .5 at the threshold.
-    """
-
-    path: str
-    verdict: Verdict
-    reason: str
-    score: float | None
-    threshold: float
-    false_alarm_rate: float
-    regions: tuple[Region, ...] = ()
-    evidence: tuple[Measured, ...] = ()
-    heat: Float32 | None = None
-
-    @property
-    def defective(self) -> bool | None:
-        """Whether there is a defect; None where it cannot be judged."""
-        return None if self.verdict is Verdict.UNKNOWN else self.verdict is Verdict.NO_MATCH
-
-    @property
-    def badness(self) -> tuple[int, float, str]:
-        """What puts the worst first: defective, then what cannot be judged, then the good, each by score."""
-        order = {True: 0, None: 1, False: 2}[self.defective]
-        return order, -(self.score or 0.0), self.path
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the documented JSON shape."""
-        return {
-            "path": self.path,
-            "defective": self.defective,
-            "verdict": self.verdict.value,
-            "score": self.score,
-            "threshold": self.threshold,
-            "false_alarm_rate": self.false_alarm_rate,
-            "reason": self.reason,
-            "regions": [region.as_dict() for region in self.regions],
-            "evidence": [test.as_dict() for test in self.evidence],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What learning came to: the threshold, the pictures it rests on, those that stand out, those left out."""
-
-    threshold: Threshold
-    suspects: tuple[Skipped, ...] = ()
-    skipped: tuple[Skipped, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the documented JSON shape."""
-        return {
-            **self.threshold.as_dict(),
-            "suspects": [asdict(one) for one in self.suspects],
-            "skipped": [asdict(one) for one in self.skipped],
-        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,30 +213,19 @@ class Inspector:
             for name, heat in heats.items()
         }
         bad = score > limit
-        regions = self._regions(image, seen, unit) if bad else ()
+        regions = regions_of(image, seen, unit, limit) if bad else ()
         p = chance(of_good, score)
         return Finding(
             image.source,
             Verdict.NO_MATCH if bad else Verdict.MATCH,
-            _reason(evidence, regions, p, len(self.scores), bad) + _in_view(seen),
+            reason_of(evidence, regions, p, len(self.scores), bad) + _in_view(seen),
             score,
             limit,
             self.calibrated.rate,
             regions,
             evidence,
-            _heat(image, seen, unit, limit),
+            heat_of(image, seen, unit, limit),
         )
-
-    def _regions(self, image: Image, seen: Any, unit: dict[str, Float32]) -> tuple[Region, ...]:
-        limit = self.calibrated.value
-        found = []
-        for name, heat in unit.items():
-            # Where the defect ends: half way from the usual to the threshold, or to the strongest where that is more.
-            low = max(_WHERE * limit, 0.0)
-            for spot in spots(heat, low, limit):
-                found.append(Region(_box(image, seen, spot, heat.shape), spot.score, name))
-        ordered = sorted(found, key=lambda region: (-region.score, region.box))
-        return tuple(_apart(ordered)[:_MOST_REGIONS])
 
     def _unknown(self, image: Image, why: str) -> Finding:
         return Finding(
@@ -478,97 +387,3 @@ def _sizes(images: Sequence[Image], known: tuple[int, int, int, int] | None = No
     if known is not None:
         widths, heights = [*widths, *known[:2]], [*heights, *known[2:]]
     return min(widths), max(widths), min(heights), max(heights)
-
-
-def _reason(evidence: Sequence[Measured], regions: Sequence[Region], p: float, good: int, bad: bool) -> str:
-    worst = max(evidence, key=lambda test: (not test.passed, test.score / test.threshold if test.threshold > 0 else 0))
-    numbers = f"{_WORDS[worst.metric]} {worst.score:.3g}, at most {worst.threshold:.3g} passes"
-    if not bad:
-        return f"like the good pictures: {numbers}; {p:.0%} of {good} good ones score as high"
-    failed = [test.metric for test in evidence if not test.passed]
-    where = f"{len(regions)} region{'' if len(regions) == 1 else 's'}" if regions else "all over the picture"
-    return f"unlike the good pictures by {' and '.join(failed)}, {where}: {numbers}"
-
-
-_WORDS = {
-    "patches": "its strangest patch is away from all good ones by",
-    "whole": "its mean features are away from the good ones' by",
-    "detail": "detail that its surroundings do not explain, in levels:",
-    "difference": "it differs from its template, in levels, by",
-}
-
-
-def _box(image: Image, seen: Any, spot: Spot, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Return the box in pixels of the picture's file."""
-    if isinstance(seen, AlignedView):
-        height, width = image.pixels.shape[:2]
-        box = seen.box(spot, (width, height))
-        return _scaled(box, image)
-    across, down = seen.size[0] / shape[1], seen.size[1] / shape[0]
-    margin = 0 if shape == seen.patches.shape[:2] else surface.detail_margin(seen.box)
-    left, width = _shrunk(spot.left * across, spot.right * across, margin)
-    top, height = _shrunk(spot.top * down, spot.bottom * down, margin)
-    return _scaled((left, top, width, height), image)
-
-
-def _shrunk(first: float, last: float, margin: int) -> tuple[int, int]:
-    """Return where a span begins and how long it is, without the margin on both sides, as far as a third is left."""
-    inner = min(margin, int((last - first) / 3))
-    start = round(first) + inner
-    return start, max(1, round(last) - inner - start)
-
-
-def _scaled(box: tuple[int, int, int, int], image: Image) -> tuple[int, int, int, int]:
-    """Return a box in pixels of the picture as it was decoded in those of its file."""
-    x = image.size[0] / image.pixels.shape[1]
-    y = image.size[1] / image.pixels.shape[0]
-    return round(box[0] * x), round(box[1] * y), max(1, round(box[2] * x)), max(1, round(box[3] * y))
-
-
-def _apart(regions: Sequence[Region]) -> list[Region]:
-    """Return the regions without those that two tests tell alike: the middle of one lies in a stronger one."""
-    kept: list[Region] = []
-    for region in regions:
-        x, y = region.box[0] + region.box[2] / 2, region.box[1] + region.box[3] / 2
-        covered = any(
-            one.test != region.test
-            and one.box[0] <= x <= one.box[0] + one.box[2]
-            and one.box[1] <= y <= one.box[1] + one.box[3]
-            for one in kept
-        )
-        if not covered:
-            kept.append(region)
-    return kept
-
-
-def _heat(image: Image, seen: Any, unit: dict[str, Float32], limit: float) -> Float32:
-    """Return the heat over the picture (h, w), .5 at the threshold, 0 at the usual and below, 1 at twice and above."""
-    height, width = image.pixels.shape[:2]
-    share = min(1.0, _HEAT_SIDE / max(height, width))
-    h, w = max(1, round(height * share)), max(1, round(width * share))
-    total = np.zeros((h, w), np.float32)
-    for plane in unit.values():
-        scaled = np.clip(plane / (2 * max(limit, _FLAT)), 0, 1)
-        laid = _laid(scaled, seen.matrix, (h, w), share) if isinstance(seen, AlignedView) else _resized(scaled, h, w)
-        np.maximum(total, laid, out=total)
-    return total
-
-
-def _resized(plane: Float32, height: int, width: int) -> Float32:
-    """Return the plane at another size: what becomes smaller keeps its peaks."""
-    rows, columns = (max(1, -(-n // m)) for n, m in zip(plane.shape, (height, width), strict=True))
-    if rows > 1 or columns > 1:
-        padded = np.pad(plane, ((0, -plane.shape[0] % rows), (0, -plane.shape[1] % columns)), mode="edge")
-        blocks = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
-        plane = blocks.max(axis=(1, 3))
-    return enlarged(plane, height, width)
-
-
-def _laid(plane: Float32, matrix: NDArray[np.float64], shape: tuple[int, int], share: float) -> Float32:
-    """Return heat in the template's frame as it lies over the picture, nearest pixel by nearest pixel."""
-    inverse = np.linalg.inv(matrix)
-    y, x = (np.indices(shape) + 0.5) / share - 0.5
-    to_x, to_y = (np.rint(row[0] * x + row[1] * y + row[2]).astype(np.intp) for row in inverse[:2])
-    inside = (to_x >= 0) & (to_y >= 0) & (to_x < plane.shape[1]) & (to_y < plane.shape[0])
-    found = plane[np.clip(to_y, 0, plane.shape[0] - 1), np.clip(to_x, 0, plane.shape[1] - 1)]
-    return np.where(inside, found, np.float32(0)).astype(np.float32)
