@@ -127,7 +127,7 @@ class _Training:
             self._optimizer.zero_grad()
             loss = self._loss_of(rows)
             if not bool(torch.isfinite(loss)):
-                raise astray(self._request.loss, self._request.rate, epoch, f"the loss is {loss.item()}")
+                raise astray(f"the {self._request.loss} loss is {loss.item()}", epoch, self._request.rate)
             if loss.requires_grad:
                 loss.backward()
                 self._optimizer.step()
@@ -162,7 +162,7 @@ class _Training:
         """Return the MAP@R of the validation part, 0 where nobody there has an answer."""
         moved = apply(self._head.arrays(), self._held.vectors, self._basis)
         if not np.isfinite(moved).all():
-            raise astray(self._request.loss, self._request.rate, epoch, "vectors are no numbers")
+            raise astray("vectors are no numbers", epoch, self._request.rate)
         values = self._held.moved(unit(moved)).precision()
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else 0.0

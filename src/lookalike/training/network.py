@@ -134,7 +134,7 @@ class _Tuning:
             vectors = vectors.float()
             loss = self._loss_of(vectors, labels, self._roles[rows])
             if not bool(torch.isfinite(loss)):
-                raise astray(self._asked.loss, self._asked.rate, epoch, f"the loss is {loss.item()}")
+                raise astray(f"the {self._asked.loss} loss is {loss.item()}", epoch, self._asked.rate)
             if loss.requires_grad:
                 loss.backward()
                 self._optimizer.step()
@@ -179,7 +179,7 @@ class _Tuning:
             with torch.no_grad():
                 vectors.append(self._network(pixels).float().cpu().numpy())
         if not all(np.isfinite(one).all() for one in vectors):
-            raise astray(self._asked.loss, self._asked.rate, epoch, "vectors are no numbers")
+            raise astray("vectors are no numbers", epoch, self._asked.rate)
         labels, roles = numbered([one[1] for one in self._asked.held]), np.array([one[2] for one in self._asked.held])
         found, groups = unit(np.concatenate(vectors).astype(np.float32)), np.full(len(labels), NONE, np.int64)
         values = Examples(found, labels, labels, groups, roles != "gallery", roles != "query").precision()

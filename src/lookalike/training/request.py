@@ -50,9 +50,9 @@ class Request:
         return json.dumps(asdict(self))
 
 
-def astray(loss: str, rate: float, epoch: int, seen: str) -> ConfigError:
+def astray(seen: str, epoch: int, rate: float) -> ConfigError:
     """Return the error of a training whose numbers left the finite ones; ``seen`` says where."""
     return ConfigError(
-        f"{seen} in epoch {epoch} of the {loss} loss: learning went astray; take a smaller --rate than {rate:g}. "
+        f"{seen} in epoch {epoch}: learning went astray; take a smaller --rate than {rate:g}. "
         "Nothing was kept but the epochs before"
     )
