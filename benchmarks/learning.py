@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -37,8 +37,9 @@ from lookalike.learning.examples import Examples
 from lookalike.learning.gain import LEVELS, changes
 from lookalike.learning.linear import RANK, unit
 from lookalike.learning.splitting import Sides, turns
+from lookalike.protocols import Encoder
 from lookalike.training.request import LOSSES, Request
-from lookalike.types import Float32, LabelledPicture
+from lookalike.types import Float32, Image, LabelledPicture
 
 SETS = ("grocery", "emoji_vendors", "coil100", "scene_pairs", "clothing", "bccd")
 _T_OF_NINE = 2.262
@@ -241,13 +242,22 @@ def _costs(report: Report, *, quick: bool) -> None:
     seen = focused(base, FOCUSES[-1])
     some = np.random.default_rng(0).normal(size=(RANK, seen.space.dim)).astype(np.float32)
     numbers = {"mean": some[0], "into": np.ascontiguousarray(some.T), "back": some}
+    width = Request("supcon", "").hidden
+    layer = np.random.default_rng(0).normal(size=(width, seen.space.dim)).astype(np.float32)
+    hidden = {"a": np.ascontiguousarray(layer.T), "bias": layer[0, :width], "b": layer}
+    for what, made in (("the middle and colours", numbers), ("these and a hidden layer", {**numbers, **hidden})):
+        added = _added(base, seen, image, made)
+        report.target(Target(f"what a learned encoder adds to its base, {what}", added, 5, False, " %"))
+
+
+def _added(base: Encoder, seen: Encoder, image: Image, numbers: Mapping[str, Float32]) -> float:
+    """Return the percentage by which a head on ``seen`` takes longer than the base alone."""
     times = [
         (_timed(lambda: base.encode([image])), _timed(lambda: applied(seen.encode([image]).vectors[0], numbers)))
         for _ in range(300)
     ]
     # Each pair is one after the other, so that what else the machine does is in both.
-    added = 100 * median(learned / alone - 1 for alone, learned in times)
-    report.target(Target("what a learned encoder adds to its base, the middle and colours", added, 5, False, " %"))
+    return 100 * median(learned / alone - 1 for alone, learned in times)
 
 
 def _write_labelled(file: Path, at_most: int) -> int:

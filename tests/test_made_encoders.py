@@ -274,6 +274,17 @@ def test_a_base_that_changed_is_refused(model: Path, recipe: Path, tmp_path: Pat
         registry.encoder("short")
 
 
+def test_a_base_that_is_gone_is_named_with_what_stood_on_it(model: Path, recipe: Path) -> None:
+    add(str(model), str(recipe), "base")
+    join({"base": 1.0, "color-histogram": 1.0}, "both")
+    join({"both": 1.0, "color-histogram": 1.0}, "more")
+    installed.remove("base")
+    registry._installed.cache_clear()
+    for name in ("both", "more"):
+        with pytest.raises(ConfigError, match="encoder both stands on base, which is not installed any more"):
+            registry.encoder(name).encode([Image(np.zeros((4, 4, 3), np.uint8), (4, 4))])
+
+
 def test_a_damaged_projection_is_told() -> None:
     mean, components = cut(4, 2)
     data = packed(mean, components)

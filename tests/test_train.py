@@ -277,7 +277,7 @@ def test_wrong_choices_are_refused(cli: Cli, tmp_path: Path) -> None:
     source = labelled(tmp_path / "pictures", labels=7, each=2)
     assert "learn from one of" in cli("train", "--as", "mine").err
     assert "learn from one of" in cli("train", source, "--unlabeled", source, "--as", "mine").err
-    assert "there is an encoder 'color-histogram' already" in cli("train", source, "--as", BASE).err
+    assert "'color-histogram' is the name of an encoder that comes with" in cli("train", source, "--as", BASE).err
     assert "an encoder's name is of letters" in cli("train", source, "--as", "a/b").err
     with pytest.raises(InputError, match=r"there are 2 classes .* at least 6 are needed"):
         train(TrainRequest("mine", labelled=str(labelled(tmp_path / "few", labels=2)), encoder=BASE))
@@ -342,6 +342,18 @@ def test_edited_copies_are_not_called_wrong_labels(tmp_path: Path) -> None:
     assert wrong_labels(look(asked_of(unlabeled=str(folder)), registry.encoder(BASE)))
     found = train(TrainRequest("copies", unlabeled=str(folder), encoder=BASE))
     assert not any("probably wrong" in line for line in found.advice)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_picture_is_read(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("LOOKALIKE_ENCODERS", str(tmp_path / "file" / "encoders"))
+    ran = cli("train", labelled(tmp_path / "pictures"), "--as", "mine", "--encoder", BASE)
+    assert ran.code == 2
+    assert "cannot write encoder mine to" in ran.err
+    assert "set LOOKALIKE_ENCODERS" in ran.err
+    assert not (tmp_path / "cache").exists()  # where what was seen is remembered
 
 
 def test_an_interrupt_leaves_nothing_half_saved(tmp_path: Path, home: Path) -> None:

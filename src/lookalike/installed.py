@@ -155,11 +155,24 @@ def install(new: Card, files: Mapping[str, Path | bytes], *, replace: bool = Fal
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise ConfigError(
-            f"cannot write encoder {new.name} to {home()}: {error.strerror or error}; "
-            "set LOOKALIKE_ENCODERS to a folder that can be written"
-        ) from error
+        raise _unwritable(new.name, error) from error
     return target
+
+
+def check_writable(name: str) -> None:
+    """Raise ConfigError where an encoder could not be installed: found now, not after the minutes of making it."""
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(dir=home(), prefix=f".{name}.")).rmdir()
+    except OSError as error:
+        raise _unwritable(name, error) from error
+
+
+def _unwritable(name: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot write encoder {name} to {home()}: {error.strerror or error}; "
+        "set LOOKALIKE_ENCODERS to a folder that can be written"
+    )
 
 
 def remove(name: str) -> None:

@@ -71,7 +71,7 @@ def add(model: str, recipe: str, name: str, *, output: str | None = None, about:
     The model is tried on a picture first. Raise ConfigError where the name is taken, a file cannot be read, or the
     model does not fit the recipe or is damaged: nothing is installed then.
     """
-    _refuse_taken(name)
+    refuse_taken(name)
     path = _file(model, "model")
     if path.suffix.lower() not in _RUNTIMES:
         raise ConfigError(f"{model} is no model that can be added: it must end in {' or '.join(_RUNTIMES)}")
@@ -100,7 +100,7 @@ def recipe_of(name: str) -> str:
 
 def vary(base: str, recipe: str, name: str) -> Entry:
     """Install as ``name`` the model of ``base`` under another recipe, that of a TOML file: it has its own space."""
-    _refuse_taken(name)
+    refuse_taken(name)
     encoder, prepared = _model_of(base), Recipe.from_toml(_text(recipe))
     return _install_onnx(base, encoder, name, encoder.model(), "vary", f"; recipe {prepared.digest}", prepared)
 
@@ -113,7 +113,7 @@ def quantize(base: str, calibration: str, name: str, progress: Progress = lambda
     """
     from lookalike.encoders.quantizing import quantized  # noqa: PLC0415 - imports onnx
 
-    _refuse_taken(name)
+    refuse_taken(name)
     encoder = _model_of(base)
     images, skipped = _sample(calibration, SAMPLES + _COMPARED, encoder.at_least)
     if len(images) < FEWEST_SAMPLES:
@@ -142,7 +142,7 @@ def reduce(
     """
     from lookalike.encoders.reduced import cut, packed, pca  # noqa: PLC0415
 
-    _refuse_taken(name)
+    refuse_taken(name)
     encoder = registry.encoder(base)
     kept: float | None = None
     skipped: tuple[Skipped, ...] = ()
@@ -177,7 +177,7 @@ def join(weights: Mapping[str, float], name: str) -> Entry:
     """
     from lookalike.encoders.joined import packed, parts_of, preprocess_of  # noqa: PLC0415
 
-    _refuse_taken(name)
+    refuse_taken(name)
     parts = parts_of(weights)
     data = packed(parts)
     of = [entry(one) for one in weights]
@@ -235,7 +235,8 @@ def _try_and_install(card: Card, files: Mapping[str, Path | bytes]) -> Entry:
     return entry(card.name)
 
 
-def _refuse_taken(name: str) -> None:
+def refuse_taken(name: str) -> None:
+    """Raise ConfigError where no new encoder may have this name."""
     installed.checked_name(name)
     if registry.taken(name):
         raise ConfigError(f"{name!r} is the name of an encoder that comes with lookalike or a plug-in; choose another")

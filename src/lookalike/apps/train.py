@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lookalike import installed, registry
+from lookalike.apps.encoders import refuse_taken
 from lookalike.apps.train_focus import focuses_of
 from lookalike.apps.train_judge import judged
 from lookalike.apps.train_learn import Run, backbone_of, learned
@@ -17,7 +18,7 @@ from lookalike.benchmarking import LabelledSet, labelled_set, names_in
 from lookalike.calibration.pairs import Ints, numbered
 from lookalike.doctoring import label_margins
 from lookalike.encoders.focused import PLAIN
-from lookalike.errors import ConfigError, InputError
+from lookalike.errors import InputError
 from lookalike.evaluation.truth import NONE
 from lookalike.learning.advice import Found, advice, count
 from lookalike.learning.examples import Examples
@@ -46,6 +47,7 @@ def train(request: TrainRequest, progress: Progress = lambda _: None, tell: Tell
         backbone_of(request.encoder)
     asked = asked_of(request.labelled, request.pairs, request.unlabeled, request.marks)
     _counted(_examples_as_named(asked), asked.skipped)
+    installed.check_writable(request.name)
     base = registry.encoder(request.encoder)
     focuses = (PLAIN,) if request.mode == "finetune" else focuses_of(base)
     looked = look(asked, base, request.seed, progress, focuses)
@@ -87,16 +89,6 @@ def wrong_labels(looked: Looked) -> list[str]:
     margins = label_margins(looked.vectors, [one.label for one in looked.pictures])
     order = np.argsort(-margins, kind="stable")
     return [looked.pictures[int(row)].path for row in order if margins[row] > WRONG_LABEL]
-
-
-def refuse_taken(name: str) -> None:
-    """Raise ConfigError where an encoder cannot get this name: found now, not after the minutes of learning."""
-    installed.checked_name(name)
-    if registry.taken(name) or name in installed.names():
-        raise ConfigError(
-            f"there is an encoder {name!r} already; choose another name, or remove that one: "
-            f"lookalike encoders remove {name}"
-        )
 
 
 def _counted(examples: Examples, skipped: Sequence[Skipped]) -> Found:

@@ -12,7 +12,7 @@ from typing import Any
 from lookalike import installed, registry
 from lookalike.encoders import onnx
 from lookalike.encoders.focused import Focus, focused
-from lookalike.errors import ConfigError
+from lookalike.errors import ConfigError, UnknownComponent
 from lookalike.installed import Card
 from lookalike.preprocess import Recipe
 from lookalike.protocols import Encoder
@@ -96,9 +96,19 @@ def laid_out(files: Mapping[str, Path | bytes]) -> Iterator[Path]:
         yield Path(place)
 
 
+def part_of(name: str, part: str) -> Encoder:
+    """Return an encoder that another, ``name``, stands on; raise ConfigError, naming both, where it is gone."""
+    try:
+        return registry.encoder(part)
+    except UnknownComponent as error:
+        raise ConfigError(
+            f"encoder {name} stands on {part}, which is not installed any more; put {part} back, or make {name} anew"
+        ) from error
+
+
 def _base(card: Card) -> Encoder:
     """Return the encoder that another stands on, through its focus, if it still is the one that it was made for."""
-    base = registry.encoder(card.base or "")
+    base = part_of(card.name, card.base or "")
     space = f"{base.space.version}/{base.space.preprocess}"
     if space != card.base_space:
         raise ConfigError(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lookalike import registry
+from lookalike.encoders.folder import part_of
 from lookalike.errors import ConfigError
 from lookalike.installed import Card
 from lookalike.protocols import Encoder
@@ -92,7 +93,7 @@ class Joined:
             return self._parts
 
     def _encoder(self, part: Part) -> Encoder:
-        encoder = registry.encoder(part.encoder)
+        encoder = part_of(self._card.name, part.encoder)
         if (now := _told(encoder.space)) != part.space:
             raise ConfigError(
                 f"encoder {self._card.name} was made of {part.encoder} of {part.space}, which now is {now}; "
