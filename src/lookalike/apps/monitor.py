@@ -333,7 +333,11 @@ def states_of(folder: str, levels: Mapping[str, float], tell: Tell) -> States:
     for name, found in pictures.items():
         if not found:
             raise InputError(f"state {name!r} has no picture that can be read in {os.path.join(folder, name)}")
-    return States(pictures, dict(levels) or _levels(names))
+    known = dict(levels) or _levels(names)
+    if known and not levels and all(_number(name) is None for name in known):
+        empty, full = known
+        tell(f"by their names {empty!r} has level 0 and {full!r} level 1; --levels {full}=0,{empty}=1 turns that round")
+    return States(pictures, known)
 
 
 def _pictures(folder: str, tell: Tell) -> Iterator[Image]:
