@@ -34,7 +34,8 @@ from lookalike.edits import Edit
 from lookalike.images import read
 from lookalike.images.reencode import resized
 from lookalike.states.level import Scale, tiles_of
-from lookalike.states.monitor import Monitor, States
+from lookalike.states.monitor import Monitor
+from lookalike.states.observing import States
 from lookalike.states.regions import Region, whole
 from lookalike.types import Embeddings, Image, Verdict
 

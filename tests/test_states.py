@@ -19,11 +19,13 @@ from lookalike.states.discriminant import KEPT, Discriminant, Told
 from lookalike.states.evidence import BASE, Look, Noise, differences, moved, small
 from lookalike.states.level import Mixture, Scale, agreed, tiles_of, witnesses
 from lookalike.states.light import light_between
-from lookalike.states.monitor import Monitor, States
+from lookalike.states.monitor import Monitor
+from lookalike.states.observing import States
 from lookalike.states.past import KEPT as PAST_KEPT
 from lookalike.states.past import Judged, Past, drift, judged
 from lookalike.states.regions import Region, faded, whole
 from lookalike.states.settling import Reading, Settling
+from lookalike.states.standing import StandingView
 from lookalike.states.timeline import Timeline
 from lookalike.types import Image, Verdict
 
@@ -439,7 +441,7 @@ def test_a_box_is_embedded_as_it_is_and_faded_and_a_whole_view_as_it_is() -> Non
 
 
 def test_a_look_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.states.monitor._OLDEST", 3)
+    monkeypatch.setattr("lookalike.states.observing._OLDEST", 3)
     counting = Counting()
     monitor = Monitor(references(), encoder=counting, register=False)
     monitor.update(image(bowl(0)), 0.0)
@@ -539,11 +541,11 @@ def test_a_view_that_filled_little_by_little_is_still_followed() -> None:
         pixels = room.copy()
         pixels[:, : int(320 * share)] = full[:, : int(320 * share)]
         frames.append(image(np.roll(pixels, (2 * k, -3 * k), (0, 1))))
-    monitor = Monitor(encoder=ENCODER)
-    monitor.update(frames[0], 0.0)
-    monitor.update(frames[1], 1.0)
+    view = StandingView(frames[0], register=True)
+    view.placed(frames[0])
+    view.placed(frames[1])
     assert not View(frames[0]).follow(frames[2], search=False).found
-    placed, problem = monitor._placed(frames[2])
+    placed, problem = view.placed(frames[2])
     assert problem is None
     assert placed is not None
     assert placed.matrix is not None

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from lookalike.gallery import Gallery
     from lookalike.images import read
     from lookalike.inspecting import Inspector
-    from lookalike.states.monitor import Monitor, States
+    from lookalike.states.monitor import Monitor
+    from lookalike.states.observing import States
     from lookalike.states.regions import Region
 
 _LAZY = {
@@ -61,7 +62,7 @@ _LAZY = {
     "Recognizer": "lookalike.apps.recognize",
     "Recommender": "lookalike.apps.recommend",
     "Region": "lookalike.states.regions",
-    "States": "lookalike.states.monitor",
+    "States": "lookalike.states.observing",
     "TrainRequest": "lookalike.apps.train",
     "benchmark": "lookalike.apps.benchmark",
     "compare": "lookalike.apps.compare",

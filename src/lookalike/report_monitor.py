@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike import __version__
 from lookalike.images import thumbnail
 from lookalike.report import templates
-from lookalike.states.monitor import Observation
+from lookalike.states.observing import Observation
 from lookalike.states.timeline import Timeline, Track
 from lookalike.tables import check_output, replacing
 from lookalike.types import Image, display_path

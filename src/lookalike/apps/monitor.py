@@ -25,7 +25,8 @@ from lookalike.apps.frames import Frame, Idle, arrivals
 from lookalike.errors import ConfigError, InputError, StoreError
 from lookalike.images import Found, read, thumbnail, walk
 from lookalike.report_monitor import write_timeline
-from lookalike.states.monitor import Monitor, Observation, States
+from lookalike.states.monitor import Monitor
+from lookalike.states.observing import Observation, States
 from lookalike.states.regions import Region
 from lookalike.states.remembering import Memory
 from lookalike.states.timeline import Timeline

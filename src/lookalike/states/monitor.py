@@ -11,9 +11,8 @@ vectors a state.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,12 @@ from lookalike.errors import ConfigError, InputError
 from lookalike.protocols import Encoder
 from lookalike.quality import SIDE as QUALITY_SIDE
 from lookalike.quality import measure
-from lookalike.registration import View
 from lookalike.states.discriminant import Discriminant, Told
-from lookalike.states.evidence import SIDE as LIGHT_SIDE
-from lookalike.states.evidence import Look, Noise, differences, moved, small
+from lookalike.states.evidence import Look, Noise, small
 from lookalike.states.level import Level, Scale, tiles_of
-from lookalike.states.light import NO_LIGHT, Light, light_between
-from lookalike.states.past import Drift, Judged, Past, drift, judged
+from lookalike.states.light import NO_LIGHT, Light
+from lookalike.states.observing import Event, Glance, Observation, Place, States
+from lookalike.states.past import Drift, Judged, drift, judged
 from lookalike.states.regions import Region, faded, whole
 from lookalike.states.remembering import (
     VERSION,
@@ -43,20 +41,17 @@ from lookalike.states.remembering import (
     recall_past,
 )  # fmt: skip
 from lookalike.states.settling import Reading, Settling
+from lookalike.states.standing import StandingView
 from lookalike.types import Float32, Image, Quality, Registration, Verdict
 
-MOST_REFERENCES = 10
 FIRST, OTHER = "first", "other"
 """The states of a place that has no references: as it was first, or not."""
 _DARK = 0.06
 _LEAST_MARGIN, _MOST_MARGIN, _SIGMAS = 0.02, 0.08, 2.0
 _CLEAR, _SURE, _LIKELY = 0.2, 0.5, 0.3
 _NOVEL = 0.01
-_OLDEST = 60
 _ADAPT_EVERY = 12
 _LEAST_INSIDE = 0.6
-_SAME_LIGHT, _SAME_GAMMA = 0.5, 0.5
-_SEARCH_EVERY = 10
 _LIGHTS = (
     Edit("gamma", {"exponent": 0.6}),
     Edit("gamma", {"exponent": 1.6}),
@@ -64,106 +59,6 @@ _LIGHTS = (
 )
 """What is done to each reference, beside mirroring it: states must be known in another light."""
 _VIEWS = 2 + len(_LIGHTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A place changed its settled state. The pictures (H, W, 3) uint8 show it as it had settled, and as it is."""
-
-    kind: str
-    before: str
-    after: str
-    picture_before: NDArray[np.uint8]
-    picture_after: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one frame says of one region.
-
-    ``state`` is what this frame shows, ``settled`` what it is taken for after hysteresis; ``score`` is the margin by
-    which it is told from the next state (0 halfway, 1 as clear as a mean reference), or None without states; ``level``
-    lies in [0, 1]; ``change`` is that against the last settled look and ``change_from_first`` that against the first, 1
-    being the threshold.
-    """
-
-    time: float
-    region: str
-    state: str
-    settled: str | None
-    verdict: Verdict
-    score: float | None
-    level: float | None
-    level_interval: tuple[float, float] | None
-    change: float | None
-    change_from_first: float | None
-    quality: Quality
-    reason: str
-    event: Event | None = None
-    picture: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class States:
-    """The references: pictures by state, in order, and the level of states that have one."""
-
-    pictures: Mapping[str, Sequence[Image]]
-    levels: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, pictures in self.pictures.items():
-            if not 1 <= len(pictures) <= MOST_REFERENCES:
-                raise InputError(
-                    f"state {name!r} has {len(pictures)} reference pictures; give each 1 to {MOST_REFERENCES}, "
-                    "as different in light and content as they come"
-                )
-        for name, level in self.levels.items():
-            if name not in self.pictures:
-                raise ConfigError(f"a level for {name!r}, but the states are {', '.join(self.pictures)}")
-            if not 0 <= level <= 1:
-                raise ConfigError(f"a level is from 0 to 1, got {name}={level:g}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Glance:
-    """One region of one frame: as it is, in the view's light, how much of it is in the frame, and its look.
-
-    ``age`` is how many frames ago its vector was taken.
-    """
-
-    pixels: NDArray[np.uint8]
-    lit: NDArray[np.uint8]
-    inside: float
-    look: Look
-    age: int = 0
-
-
-@dataclass
-class Place:
-    """What is remembered of one region."""
-
-    region: Region
-    settling: Settling
-    noise: Noise = field(default_factory=Noise)
-    past: Past = field(default_factory=Past)
-    glance: Glance | None = None
-    level: tuple[Look, Level] | None = None
-    compared: deque[tuple[Look, Look, tuple[float, float, float]]] = field(default_factory=lambda: deque(maxlen=3))
-
-    def differences(self, now: Look, before: Look) -> tuple[float, float, float]:
-        """Return how two looks differ; looked up where just these two were compared before."""
-        for a, b, found in self.compared:
-            if a is now and b is before:
-                return found
-        found = differences(now, before)
-        self.compared.append((now, before, found))
-        return found
-
-    first: Look | None = None
-    settled: Look | None = None
-    proposed: Look | None = None
-    learned: Float32 | None = None
-    picture: NDArray[np.uint8] | None = None
 
 
 class Monitor:
@@ -193,15 +88,11 @@ class Monitor:
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigError(f"two regions are named {twice!r}; give each a name of its own")
         Settling(dwell)
-        self._view: View | None = None
-        self._small_view: NDArray[np.uint8] | None = None
+        self._view: StandingView | None = None
         self._places: list[Place] = []
         self._discriminant: Discriminant | None = None
         self._scale: Scale | None = None
-        self._last: Registration | None = None
-        self._recent: tuple[Image, Registration] | None = None
         self._time: float | None = None
-        self._lost = 0
         self._waiting: list[tuple[str, Float32]] = []
         self._given_view = view
         self._apart = 0.0
@@ -239,11 +130,12 @@ class Monitor:
                 return [self._blind(Region("view", 0, 0, 1, 1), time, quality, problem, told_back)]
             self._look_from(frame)
         self.fit()
+        assert self._view is not None
         if problem is None:
-            placed, problem = self._placed(frame)
+            placed, problem = self._view.placed(frame)
         if problem is not None:
             return [self._blind(place.region, time, quality, problem, told_back) for place in self._places]
-        light = self._light(frame, placed)
+        light = self._view.light(frame, placed)
         glances = self._glances(frame, placed, light, quality)
         told = [None if self._discriminant is None else self._discriminant.tell(one.look.vector) for one in glances]
         common = self._drift(glances, told)
@@ -312,8 +204,7 @@ class Monitor:
     def _look_from(self, image: Image) -> None:
         if self._view is not None:
             return
-        self._view = View(image)
-        self._small_view = small(whole(image.pixels).cut(image.pixels, None, LIGHT_SIDE)[0])
+        self._view = StandingView(image, register=self._register)
         height, width = image.pixels.shape[:2]
         for region in self._given:
             if not (0 <= region.cx < width and 0 <= region.cy < height):
@@ -329,62 +220,13 @@ class Monitor:
         self._time = time
         return told
 
-    def _placed(self, frame: Image) -> tuple[Registration | None, str | None]:
-        """Return how the frame lies on the view, and why it cannot be judged, if so."""
-        assert self._view is not None
-        shape = self._view.image.pixels.shape
-        if not self._register:
-            if frame.pixels.shape != shape:
-                return None, f"the frame has {_size(frame)} pixels, the view {_size(self._view.image)}"
-            return None, None
-        other_size = frame.pixels.shape != shape
-        start = self._last if not other_size else None
-        placed = self._view.follow(frame, start, search=False)
-        if placed.found and not other_size:
-            self._recent = frame, placed
-        elif not placed.found:
-            placed = self._placed_on_recent(frame) or self._view.follow(
-                frame, start, search=self._lost % _SEARCH_EVERY == 0
-            )
-        if placed.found:
-            self._lost = 0
-            self._last = placed if not other_size else None
-            return placed, None
-        self._lost += 1
-        return None, f"the view is blocked, or the camera was turned: {placed.reason}"
-
-    def _placed_on_recent(self, frame: Image) -> Registration | None:
-        """Return how a frame lies on the view by way of the last one that lay on it for itself.
-
-        A view fills, and its light moves on: what is too unlike the first frame may still be quite like the last one.
-        """
-        if self._recent is None:
-            return None
-        recent, placed = self._recent
-        found = View(recent).follow(frame, search=False)
-        if not found.found or found.matrix is None or placed.matrix is None:
-            return None
-        (a, b, c), (d, e, f) = np.array(found.matrix) @ np.vstack([placed.matrix, [0.0, 0.0, 1.0]])
-        matrix = ((float(a), float(b), float(c)), (float(d), float(e), float(f)))
-        return replace(found, reason=f"by way of the last frame: {found.reason}", matrix=matrix)
-
-    def _light(self, frame: Image, placed: Registration | None) -> Light:
-        """Return what makes the frame's light the view's; nothing where they hardly differ."""
-        assert self._view is not None
-        assert self._small_view is not None
-        cut, _ = whole(self._view.image.pixels).cut(frame.pixels, placed, LIGHT_SIDE)
-        light = light_between(small(cut), self._small_view)
-        gammas = np.log(light.gammas)
-        same = abs(np.log(light.brightness)) < _SAME_LIGHT and np.abs(gammas).max() < _SAME_GAMMA
-        return NO_LIGHT if same else light
-
     def _glances(self, frame: Image, placed: Registration | None, light: Light, quality: Quality) -> list[Glance]:
         """Return what is seen of each place; those that changed since they were last embedded are embedded together."""
         cuts = [place.region.cut(frame.pixels, placed) for place in self._places]
         lit = [pixels if light is NO_LIGHT else light.applied(pixels) for pixels, _ in cuts]
         thumbs = [small(pixels) for pixels in lit]
         noise = quality.noise * max(1.0, max(frame.pixels.shape) / QUALITY_SIDE)
-        kept = [_unchanged(place, thumb, noise) for place, thumb in zip(self._places, thumbs, strict=True)]
+        kept = [place.unchanged(thumb, noise) for place, thumb in zip(self._places, thumbs, strict=True)]
         vectors = iter(self._encode([pixels for pixels, look in zip(lit, kept, strict=True) if look is None]))
         for place, (pixels, inside), bright, thumb, look in zip(self._places, cuts, lit, thumbs, kept, strict=True):
             if look is None:
@@ -537,8 +379,7 @@ class Monitor:
         cuts = []
         for picture in pictures:
             if self._view is not None and self._given and picture.pixels.shape == self._view.image.pixels.shape:
-                placed = self._view.follow(picture) if self._register else None
-                cuts += [region.cut(picture.pixels, placed)[0] for region in self._given]
+                cuts += self._view.cuts(picture, self._given)
             else:
                 cuts.append(whole(picture.pixels).cut(picture.pixels)[0])
         return cuts
@@ -569,14 +410,6 @@ class Monitor:
         return np.asarray(self._encoder.encode(images).vectors, np.float32)
 
 
-def _unchanged(place: Place, thumb: NDArray[np.uint8], noise: float) -> Look | None:
-    """Return the look of a place that has not changed beyond the noise since it was embedded; None otherwise."""
-    last = place.glance
-    if last is None or last.age >= _OLDEST or moved(thumb, last.look.pixels, noise, place.region.area):
-        return None
-    return last.look
-
-
 def _together(place: Place, told: Told | None, look: Look, common: Drift | None) -> Judged | None:
     """Return what the references tell, together with the place's own past where one is kept."""
     if told is None:
@@ -585,7 +418,3 @@ def _together(place: Place, told: Told | None, look: Look, common: Drift | None)
         return Judged(told.state, told.margin)
     noise = [found[0] for found in place.noise.seen]
     return judged(told, look.vector, place.past, place.settling.settled, common, noise)
-
-
-def _size(image: Image) -> str:
-    return f"{image.pixels.shape[1]}x{image.pixels.shape[0]}"

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from lookalike.states.monitor import Observation
+from lookalike.states.observing import Observation
 from lookalike.types import Verdict
 
 MOST_EVENTS = 200
