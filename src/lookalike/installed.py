@@ -44,7 +44,8 @@ class Card:
     ``model`` is a file of the folder, ``dim`` how many numbers come out, ``made`` how it came here. A "reduced" encoder
     (and a "head") stands on another one: ``base``, whose space was ``base_space`` ("version/preprocess"). A "joined"
     one stands on those that its model file names; its ``base_space`` stands for their recipes. ``sizes`` are those to
-    which vectors may be cut (Matryoshka). ``cut`` and ``colours`` say through which focus a learned one sees its base.
+    which vectors may be cut (Matryoshka). ``cut`` and ``colours`` say through which focus a learned one sees its base;
+    ``learned_on`` names the encoder whose whole network learned.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Card:
     made: str | None = None
     base: str | None = None
     base_space: str | None = None
+    learned_on: str | None = None
     sizes: tuple[int, ...] = ()
     cut: float | None = None
     colours: float | None = None

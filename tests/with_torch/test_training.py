@@ -18,6 +18,7 @@ import torch
 
 from lookalike import installed, registry
 from lookalike.apps import train_judge, train_learn, train_loss
+from lookalike.apps.compare import compare
 from lookalike.apps.train import TrainRequest, train
 from lookalike.encoders.head import unpacked
 from lookalike.errors import ConfigError
@@ -236,7 +237,7 @@ def test_a_head_is_installed_as_it_was_learned_and_needs_no_torch(
     numbers = unpacked(data, installed.card("mine").dim, "mine")
     assert ("a" in numbers) == (shape == "mlp")
     if shape == "mlp":
-        assert numbers["a"].shape[1] == 256
+        assert numbers["a"].shape[1] == 128
     program = (
         "import sys; from lookalike import registry; from lookalike.images import read; "
         f"e = registry.encoder('mine'); e.encode([read({str(tmp_path / 'p' / 'l00' / '0.png')!r})]); "
@@ -272,6 +273,9 @@ def test_a_network_learns_whole_and_goes_on_where_it_was_cut_off(
     assert longer[-1]["loss"] < longer[1]["loss"]
     card = installed.card("mine")
     assert (card.runtime, card.made, card.base) == ("onnx", "train", None)
+    pair = [tmp_path / "p" / "l00" / f"{number}.png" for number in (0, 1)]
+    beside, by_it = compare(*pair, encoder="small"), compare(*pair, encoder="mine")
+    assert beside.scores["learned:mine"] == pytest.approx(by_it.scores["cosine"], abs=1e-6)
 
 
 def test_checkpoints_go_when_the_encoder_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

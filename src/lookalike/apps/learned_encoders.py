@@ -35,13 +35,12 @@ def own_calibration(space: Space) -> Calibration | None:
 def learned_evidence(base: Encoder, embeddings: Sequence[Embeddings], images: Sequence[Image]) -> Iterator[Evidence]:
     """Yield what each encoder learned on ``base`` says of two pictures (1, D): its cosine, as ``learned:NAME``.
 
-    One that looks through a focus of its own looks at the ``images`` anew. With threshold and rate by the calibration
-    that lies beside it; without them where there is none.
+    A network of its own, and one that looks through a focus of its own, look at the ``images`` anew. With threshold and
+    rate by the calibration that lies beside it; without them where there is none.
     """
     for name, encoder in _learned_on(base):
         first, second = (
-            Seen.stored(encoder.project(one) if one.space == encoder.base_space else encoder.encode([image]), (None,))
-            for one, image in zip(embeddings, images, strict=True)
+            Seen.stored(_vectors(encoder, one, image), (None,)) for one, image in zip(embeddings, images, strict=True)
         )
         calibration = own_calibration(encoder.space)
         policy = Uncalibrated() if calibration is None else Calibrated(calibration)
@@ -51,13 +50,17 @@ def learned_evidence(base: Encoder, embeddings: Sequence[Embeddings], images: Se
         yield replace(cosine, metric=f"learned:{name}")
 
 
-def _learned_on(base: Encoder) -> Iterator[tuple[str, Reduced]]:
+def _vectors(encoder: Encoder, seen: Embeddings, image: Image) -> Embeddings:
+    if isinstance(encoder, Reduced) and encoder.base_space == seen.space:
+        return encoder.project(seen)
+    return encoder.encode([image])
+
+
+def _learned_on(base: Encoder) -> Iterator[tuple[str, Encoder]]:
     for card in installed.cards()[0]:
-        if card.made != MADE or card.base != base.space.encoder:
+        if card.made != MADE or base.space.encoder not in (card.base, card.learned_on):
             continue
         try:
-            encoder = registry.encoder(card.name)
+            yield card.name, registry.encoder(card.name)
         except ConfigError:  # its base has changed since: `lookalike encoders verify` says so
             continue
-        if isinstance(encoder, Reduced):
-            yield card.name, encoder

@@ -191,7 +191,7 @@ def _card(request: TrainRequest, data: bytes, dim: int, learned: str, runtime: s
         good_for=f"what it was learned from; see {CARD} beside it",
         made="train",
         **more,
-        **({} if runtime == "onnx" else standing),
+        **({"learned_on": request.encoder} if runtime == "onnx" else standing),
     )
 
 

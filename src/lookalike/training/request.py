@@ -27,7 +27,7 @@ class Request:
     checkpoints: str
     turns: int = 1
     head: str = "linear"
-    hidden: int = 256
+    hidden: int = 128
     epochs: int = 60
     patience: int = 10
     batch: int = 256
