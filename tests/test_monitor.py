@@ -470,9 +470,16 @@ def test_regions_are_read_and_what_is_wrong_in_them_is_told(tmp_path: Path) -> N
             regions_of(str(path))
 
 
-def test_an_interrupted_run_keeps_its_memory_and_page(tmp_path: Path, frames: Path, states: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "by"),
+    [(INTERRUPTIBLE, signal.SIGINT), ((sys.executable, "-m", "lookalike"), signal.SIGTERM)],
+    ids=["interrupted", "terminated"],
+)
+def test_a_run_that_is_stopped_keeps_its_memory_and_page(
+    command: tuple[str, ...], by: signal.Signals, tmp_path: Path, frames: Path, states: Path
+) -> None:
     memory, page = tmp_path / "memory.npz", tmp_path / "page.html"
-    command = [*INTERRUPTIBLE, "monitor", str(frames), "--states", str(states)]
+    command = (*command, "monitor", str(frames), "--states", str(states))
     process = subprocess.Popen(
         [*command, "--memory", str(memory), "--html", str(page)],
         stdout=subprocess.PIPE,
@@ -482,7 +489,7 @@ def test_an_interrupted_run_keeps_its_memory_and_page(tmp_path: Path, frames: Pa
     for _ in range(8):
         process.stdout.readline()
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"interrupted" in errors
