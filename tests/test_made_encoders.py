@@ -274,11 +274,12 @@ def test_a_base_that_changed_is_refused(model: Path, recipe: Path, tmp_path: Pat
         registry.encoder("short")
 
 
-def test_a_base_that_is_gone_is_named_with_what_stood_on_it(model: Path, recipe: Path) -> None:
+def test_a_base_that_is_gone_is_named_with_what_stood_on_it(model: Path, recipe: Path, cli: Cli) -> None:
     add(str(model), str(recipe), "base")
     join({"base": 1.0, "color-histogram": 1.0}, "both")
     join({"both": 1.0, "color-histogram": 1.0}, "more")
-    installed.remove("base")
+    told = cli("encoders", "remove", "base").err
+    assert told == "removed: base\nnote: without it these cannot be used: both\n"
     registry._installed.cache_clear()
     for name in ("both", "more"):
         with pytest.raises(ConfigError, match="encoder both stands on base, which is not installed any more"):

@@ -191,10 +191,12 @@ def verify(context: click.Context, name: str, photos: str | None, as_json: bool)
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove an encoder that was added, fetched or made. Galleries keep its vectors."""
-    from lookalike import installed
+    from lookalike.apps.encoders import remove as run
 
-    installed.remove(name)
+    standing = run(name)
     click.echo(f"removed: {name}", err=True)
+    if standing:
+        click.echo(f"note: without it these cannot be used: {', '.join(standing)}", err=True)
 
 
 @encoders.command()

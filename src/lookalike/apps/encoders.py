@@ -65,6 +65,23 @@ class Made:
         }
 
 
+def remove(name: str) -> tuple[str, ...]:
+    """Remove an installed encoder, and return those that stand on it and cannot be used without it.
+
+    Raise ConfigError where there is none of this name.
+    """
+    standing = tuple(card.name for card in installed.cards()[0] if name in _bases(card))
+    installed.remove(name)
+    return standing
+
+
+def _bases(card: Card) -> tuple[str, ...]:
+    try:
+        return folder.bases(card)
+    except ConfigError:  # it is damaged, and stands on nothing any more
+        return ()
+
+
 def add(model: str, recipe: str, name: str, *, output: str | None = None, about: About = About()) -> Entry:
     """Install a model file as the encoder ``name``, prepared as the TOML file ``recipe`` says; return its entry.
 
