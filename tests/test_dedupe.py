@@ -440,7 +440,7 @@ def test_without_the_extra_the_command_is_told_before_any_work(
 def test_what_is_wrong_is_told_with_the_way_out(cli: Cli, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     wrong = {
-        "cannot walk": ("dedupe", tmp_path / "nowhere"),
+        "cannot open": ("dedupe", tmp_path / "nowhere"),
         f"no picture in {tmp_path / 'empty'}": ("dedupe", tmp_path / "empty"),
         "name a FOLDER to look for copies in": ("dedupe",),
         "--yes does what --action says": ("dedupe", folder, "--yes"),

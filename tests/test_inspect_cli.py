@@ -142,7 +142,7 @@ def test_a_template_for_each_picture_comes_from_a_map(tmp_path: Path, cli: Cli) 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("fit", "nowhere", "--as", "x.inspector"), "cannot walk nowhere"),
+        (("fit", "nowhere", "--as", "x.inspector"), "cannot open nowhere"),
         (("fit", "empty", "--as", "x.inspector"), "no picture in empty"),
         (("fit", "one", "--as", "x.inspector"), "1 good picture is too few"),
         (("fit", "good", "--as", "x.png"), "ends in .inspector"),

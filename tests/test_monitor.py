@@ -27,7 +27,7 @@ from lookalike.apps.monitor import Request, monitor, parse_levels, regions_of, s
 from lookalike.errors import ConfigError, InputError, StoreError
 from lookalike.images.piped import pictures
 from lookalike.types import Skipped
-from test_states import bowl
+from test_states import bowl, image
 
 
 def save(pixels: np.ndarray, path: Path, at: float | None = None) -> Path:
@@ -222,7 +222,7 @@ def test_a_stream_that_breaks_off_tells_for_how_long_nothing_came(monkeypatch: p
     clock = [100.0]
     monkeypatch.setattr("lookalike.apps.frames.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     monkeypatch.setattr("lookalike.apps.frames.time.monotonic", lambda: clock[0])
-    opened = iter([[(_image(bowl(0)), None)], [], [], [(_image(bowl(0)), None)]])
+    opened = iter([[(image(bowl(0)), None)], [], [], [(image(bowl(0)), None)]])
     monkeypatch.setattr("lookalike.apps.frames.frames", lambda _: next(opened))
     coming = list(itertools.islice(arrivals("rtsp://x/y", once=False, done=set()), 8))
     assert [one.seconds for one in coming if isinstance(one, Idle)] == [2, 2 + 4, 2 + 4 + 8]
@@ -246,17 +246,11 @@ def test_a_watched_folder_gives_new_files_in_the_order_of_their_names(tmp_path: 
 def test_a_camera_that_stops_is_told_once_and_when_it_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    coming = [Frame(_image(bowl(0)), 1.0, "a"), Idle(1.0), Idle(70.0), Idle(80.0), Frame(_image(bowl(0)), 2.0, "b")]
+    coming = [Frame(image(bowl(0)), 1.0, "a"), Idle(1.0), Idle(70.0), Idle(80.0), Frame(image(bowl(0)), 2.0, "b")]
     monkeypatch.setattr("lookalike.apps.monitor.arrivals", lambda *_, **__: iter(coming))
     lines, told = watch("camera:0")
     assert [line["event"] for line in lines] == [None, {"kind": "stopped"}, {"kind": "resumed"}, None]
     assert told == ["no new picture for 70 s: has the camera stopped?"]
-
-
-def _image(pixels: np.ndarray) -> Any:
-    from test_states import image  # noqa: PLC0415
-
-    return image(pixels)
 
 
 def encoded(pixels: np.ndarray, kind: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from lookalike.states.regions import Region, faded, whole
 from lookalike.states.settling import Reading, Settling
 from lookalike.states.standing import StandingView
 from lookalike.states.timeline import Timeline
-from lookalike.types import Image, Verdict
+from lookalike.types import Embeddings, Image, Verdict
 
 ENCODER = registry.encoder("efficientnet-lite0")
 
@@ -393,7 +394,7 @@ class Counting:
         self.count = 0
         self.space, self.at_least = ENCODER.space, ENCODER.at_least
 
-    def encode(self, images):  # type: ignore[no-untyped-def]
+    def encode(self, images: Sequence[Image]) -> Embeddings:
         self.count += len(images)
         return ENCODER.encode(images)
 

@@ -29,6 +29,7 @@ from lookalike.calibration.background import Mask
 from lookalike.calibration.fusion import FUSIONS, Learned
 from lookalike.calibration.pairs import AT_MOST_PICTURES, Ints, drawn, numbered, of_closeness
 from lookalike.calibration.rates import checked_target
+from lookalike.connected import connected
 from lookalike.deciding import METRICS
 from lookalike.errors import ConfigError, InputError, LookalikeError, UnknownComponent
 from lookalike.gallery import Gallery, no_progress
@@ -373,17 +374,8 @@ def _at_most(pairs: Sequence[Pair], pictures: int) -> list[Pair]:
 
 def _groups(names: Sequence[str], pairs: Sequence[Pair]) -> Ints:
     """Return (N,) the number of the group that each belongs to: the two of a pair are in one group."""
-    above = {name: name for name in names}
-
-    def top(name: str) -> str:
-        while above[name] != name:
-            above[name] = above[above[name]]
-            name = above[name]
-        return name
-
-    for pair in pairs:
-        above[top(pair.b)] = top(pair.a)
-    return numbered([top(name) for name in names])
+    first = connected(names, ((pair.a, pair.b) for pair in pairs))
+    return numbered([first[name] for name in names])
 
 
 def _units_of(labelled: Sequence[LabelledPicture]) -> Ints:

@@ -308,7 +308,7 @@ def _walked(place: str, *, alone: bool) -> Iterator[Found | Skipped]:
     except InputError as error:
         if alone:
             raise
-        yield Skipped(place, str(error).removeprefix(f"cannot walk {place}: "))
+        yield Skipped(place, str(error).removeprefix(f"cannot open {place}: "))
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

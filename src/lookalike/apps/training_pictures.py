@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lookalike.connected import connected
 from lookalike.copies import VERSION
 from lookalike.copies.cascade import DECODED_SIDE, Source, find_links
 from lookalike.copies.hashing import fingerprint
@@ -293,20 +294,10 @@ def _marked(gallery: str) -> PairsFile:
 
 def _of_pairs(found: PairsFile) -> Asked:
     """Return the pictures of pairs, one label for all that are the same through one another."""
-    above: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        above.setdefault(name, name)
-        while above[name] != name:
-            name = above[name]
-        return name
-
+    names = sorted({name for pair in found.pairs for name in (pair.a, pair.b)})
+    label = connected(names, ((pair.a, pair.b) for pair in found.pairs if pair.same))
     for pair in found.pairs:
-        first, second = sorted((top(pair.a), top(pair.b)))
-        if pair.same:
-            above[second] = first
-    for pair in found.pairs:
-        if not pair.same and top(pair.a) == top(pair.b):
+        if not pair.same and label[pair.a] == label[pair.b]:
             where = f" (line {pair.line})" if pair.line is not None else ""
             raise InputError(
                 f"{found.file} contradicts itself: {pair.a} and {pair.b} are different{where}, and yet the same "
@@ -317,5 +308,5 @@ def _of_pairs(found: PairsFile) -> Asked:
         f"of {len(found.pairs)} pairs {different} are said to be different; pictures that no pair brings together, "
         "directly or through others, are taken to show different things"
     )
-    pictures = tuple(LabelledPicture(name, top(name)) for name in sorted(above))
+    pictures = tuple(LabelledPicture(name, label[name]) for name in names)
     return Asked(found.file, pictures, found.skipped, notes=(note,))

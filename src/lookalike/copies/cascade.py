@@ -22,6 +22,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.connected import connected
 from lookalike.copies import candidates, hashing, local_features
 from lookalike.copies.links import (
     Kind,
@@ -499,17 +500,8 @@ def _stacked(hashes: Iterable[hashing.Words]) -> hashing.Words:
 
 def _by_family(pairs: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
     """Return pairs (a, b, …) so that those that hang together come together: pictures are then read once each."""
-    head: dict[int, int] = {}
-
-    def top(row: int) -> int:
-        while head.setdefault(row, row) != row:
-            head[row] = row = head[head[row]]
-        return row
-
-    for a, b, *_ in pairs:
-        first, second = sorted((top(a), top(b)))
-        head[second] = first
-    return sorted(pairs, key=lambda pair: top(pair[0]))
+    first = connected(sorted({row for a, b, *_ in pairs for row in (a, b)}), ((a, b) for a, b, *_ in pairs))
+    return sorted(pairs, key=lambda pair: first[pair[0]])
 
 
 def _ordered(a: int, b: int) -> Pair:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lookalike.connected import connected
 from lookalike.copies import candidates, local_features
 from lookalike.copies.cascade import DEFAULTS, Source, Thresholds
 from lookalike.copies.links import Link, Picture
@@ -166,17 +167,7 @@ def _scores(
 
 def _families(count: int, links: Iterable[Link]) -> list[int]:
     """Return a number for each picture: the same for all that links lead to. Copies of one copy are no impostors."""
-    head = list(range(count))
-
-    def of(row: int) -> int:
-        while head[row] != row:
-            head[row] = head[head[row]]
-            row = head[row]
-        return row
-
-    for link in links:
-        head[of(link.a)] = of(link.b)
-    return [of(row) for row in range(count)]
+    return list(connected(range(count), ((link.a, link.b) for link in links)).values())
 
 
 def _readable(source: Source, rows: Iterable[int]) -> Iterator[Features]:

@@ -51,11 +51,11 @@ def walk(
         status = os.stat(top)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot walk {os.fsdecode(root)}: {reason}") from error
+        raise InputError(f"cannot open {os.fsdecode(root)}: {reason}") from error
     if stat.S_ISREG(status.st_mode):
         return iter([Found(top, os.path.basename(top), status.st_size, status.st_mtime_ns)])
     if not stat.S_ISDIR(status.st_mode):
-        raise InputError(f"cannot walk {os.fsdecode(root)}: it is {kind_of(status.st_mode)}, not a folder or a file")
+        raise InputError(f"cannot open {os.fsdecode(root)}: it is {kind_of(status.st_mode)}, not a folder or a file")
     return _Walk(top, hidden, tuple(exclude)).run()
 
 

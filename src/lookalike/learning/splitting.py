@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lookalike.calibration.pairs import Ints, numbered
+from lookalike.connected import connected
 from lookalike.errors import InputError
 
 FEWEST_UNITS = 6
@@ -34,20 +35,9 @@ class Sides:
 
 def units_of(named: Sequence[str], links: Iterable[tuple[int, int]]) -> Ints:
     """Return (N,) units: rows of one name, and rows that are linked (copies of one another), belong together."""
-    above = list(range(len(named)))
-
-    def top(row: int) -> int:
-        while above[row] != row:
-            above[row] = above[above[row]]
-            row = above[row]
-        return row
-
     first: dict[str, int] = {}
-    for row, name in enumerate(named):
-        above[top(row)] = top(first.setdefault(name, row))
-    for a, b in links:
-        above[top(a)] = top(b)
-    return numbered([top(row) for row in range(len(named))])
+    alike = [(row, first.setdefault(name, row)) for row, name in enumerate(named)]
+    return numbered(list(connected(range(len(named)), [*alike, *links]).values()))
 
 
 def turns(units: Ints, names: Sequence[str], seed: int = 0) -> tuple[Sides, ...]:
