@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.robust import deviation
 from lookalike.types import Float32
 
 Floats = NDArray[np.float64]
@@ -24,8 +25,6 @@ NEIGHBOURS = 3
 _SHRINKAGE = 0.5
 _TRUSTED = 0.9
 _SHARPNESS = 20.0
-_MAD = 1.4826
-"""Makes the median absolute deviation of normal numbers their standard deviation."""
 _HUB_NEIGHBOURS = 10
 _COPY_COSINE, _COPY_PRINT, _EITHER = 0.97, 0.95, 0.9
 """Either cosine that high makes a copy, or both of them above the third: light edits of photos stay above these."""
@@ -62,7 +61,7 @@ def strangeness(vectors: Float32) -> Floats:
         return np.zeros(len(vectors))
     near = _nearest(vectors, NEIGHBOURS).mean(axis=1)
     middle = np.median(near)
-    return np.asarray((middle - near) / max(_deviation(near), 1e-6))
+    return np.asarray((middle - near) / max(deviation(near), 1e-6))
 
 
 def nearest(vectors: Float32) -> Floats:
@@ -77,12 +76,12 @@ def nearest_of(queries: Float32, vectors: Float32) -> Floats:
 
 def usual_reach(near: Floats) -> float:
     """Return the cosine above which a nearest neighbour is as near as is usual: two deviations under the median."""
-    return float(np.median(near) - 2 * max(_deviation(near), 1e-6))
+    return float(np.median(near) - 2 * max(deviation(near), 1e-6))
 
 
 def upper_limit(values: Floats, deviations: float) -> float:
     """Return what lies so many robust deviations (MAD) above the median."""
-    return float(np.median(values)) + deviations * _deviation(values)
+    return float(np.median(values) + deviations * deviation(values))
 
 
 def hubness(vectors: Float32) -> Ints:
@@ -240,10 +239,6 @@ def _blocks(rows: Float32 | Floats) -> Iterator[tuple[int, Floats]]:
         own = np.arange(len(similar))
         similar[own, start + own] = -np.inf
         yield start, similar
-
-
-def _deviation(values: Floats) -> float:
-    return float(_MAD * np.median(np.abs(values - np.median(values))))
 
 
 def _nearest(vectors: Float32, count: int) -> Floats:

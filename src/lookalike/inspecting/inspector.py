@@ -21,6 +21,7 @@ from lookalike.inspecting.threshold import Threshold, chance, threshold
 from lookalike.pipeline import in_parallel
 from lookalike.protocols import Encoder
 from lookalike.quality import measure
+from lookalike.robust import deviation
 from lookalike.types import Float32, Image, Skipped, Space, Verdict
 
 Scores: TypeAlias = NDArray[np.float64]
@@ -34,7 +35,6 @@ SUSPECT = 8.0
 SIZE_SLACK = 0.02
 """A picture may be so much smaller than the smallest of the good ones, or larger than the largest."""
 _LEAST_FOR_SUSPECTS = 5
-_SPREAD = 1.4826  # of a normal distribution: its deviation in median absolute deviations
 _FLAT = 1e-6
 _MOSTLY = 0.9
 _CONTENT_DIGITS = 16
@@ -184,7 +184,7 @@ class Inspector:
     def _usual(self) -> tuple[Scores, Scores]:
         """Return the usual score of good pictures by each test, and the usual spread of it."""
         middle = np.median(self.scores, axis=0)
-        spread = _SPREAD * np.median(np.abs(self.scores - middle), axis=0)
+        spread = deviation(self.scores, middle, axis=0)
         # So few pictures, or so alike, that half of them score the same: then a hundredth of the score is much.
         least = 1.0 if self.model is None else np.maximum(0.01 * np.abs(middle), _FLAT)
         return middle, np.maximum(spread, least)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.metrics.structural import luma, structural
+from lookalike.robust import deviation
 from lookalike.states.light import light_between
 from lookalike.types import Float32
 
@@ -89,8 +90,7 @@ class Noise:
             return BASE
         values = np.array(self.seen)
         middle = np.median(values, axis=0)
-        spread = 1.4826 * np.median(np.abs(values - middle), axis=0)
-        high = np.clip(middle + _SIGMAS * spread, BASE, np.array(BASE) * _MOST)
+        high = np.clip(middle + _SIGMAS * deviation(values, middle, axis=0), BASE, np.array(BASE) * _MOST)
         return float(high[0]), float(high[1]), float(high[2])
 
     def change(self, found: tuple[float, float, float]) -> float:

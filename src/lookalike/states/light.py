@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.robust import deviation
 from lookalike.types import Float32
 
 _ROUNDS = 4
@@ -66,7 +67,7 @@ def _channel(a: NDArray[np.uint8] | Float32, b: NDArray[np.uint8] | Float32) -> 
     gain, gamma = float(np.median(y - x)), 1.0
     for _ in range(_ROUNDS):
         residual = y - gain - gamma * x
-        scale = 1.4826 * float(np.median(np.abs(residual))) + 0.02
+        scale = float(deviation(residual, 0.0)) + 0.02
         weight = 1 / (1 + (residual / scale) ** 2)  # Cauchy's: what is far off hardly counts
         total = weight.sum()
         middle_x, middle_y = (weight @ x) / total, (weight @ y) / total

@@ -23,6 +23,7 @@ from lookalike.errors import ConfigError, InputError
 from lookalike.protocols import Encoder
 from lookalike.quality import SIDE as QUALITY_SIDE
 from lookalike.quality import measure
+from lookalike.robust import deviation
 from lookalike.states.discriminant import Discriminant, Told
 from lookalike.states.evidence import Look, Noise, small
 from lookalike.states.level import Level, Scale, tiles_of
@@ -330,8 +331,8 @@ class Monitor:
     def _margin_threshold(self, place: Place) -> float:
         """Return the margin that is enough: by how much margins jumped from frame to frame while nothing changed."""
         margins = place.past.margins
-        jumps = np.abs(np.diff(margins)) if len(margins) > 2 else np.zeros(1)
-        return float(np.clip(_SIGMAS * 1.4826 * np.median(jumps), _LEAST_MARGIN, _MOST_MARGIN))
+        jumps = np.diff(margins) if len(margins) > 2 else np.zeros(1)
+        return float(np.clip(_SIGMAS * deviation(jumps, 0.0), _LEAST_MARGIN, _MOST_MARGIN))
 
     def _settle(self, place: Place, look: Look, state: str | None, weight: float) -> tuple[str | None, str] | None:
         still = place.proposed is None or Noise(place.noise.seen).change(place.differences(look, place.proposed)) < 1

@@ -96,7 +96,12 @@ class Glance:
 
 @dataclass
 class Place:
-    """What is remembered of one region."""
+    """What is remembered of one region.
+
+    Looks: ``first`` of all; ``settled`` when its state last settled; ``proposed``, the last that spoke for another one.
+    ``learned`` (D,) is the unit vector that was last learned, ``picture`` (H, W, 3) uint8 the settled one in the view's
+    light; ``level`` is that of a look, and ``compared`` holds the last three comparisons, (now, before, differences).
+    """
 
     region: Region
     settling: Settling

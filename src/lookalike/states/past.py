@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.robust import deviation
 from lookalike.states.discriminant import Told
 from lookalike.types import Float32
 
@@ -89,8 +90,7 @@ def drift(places: Sequence[tuple[Past, str | None]], seen: Sequence[tuple[Float3
 
 
 def _usual(values: NDArray[np.float64]) -> float:
-    middle = np.median(values)
-    return float(middle + 1.4826 * np.median(np.abs(values - middle)))
+    return float(np.median(values) + deviation(values))
 
 
 @dataclass(frozen=True, slots=True)
