@@ -27,8 +27,9 @@ def read_rows(
     """
     ending = file.suffix.lower()
     if ending not in {".csv", ".jsonl", ".ndjson"}:
-        missing = "" if file.exists() else ", and nothing is there"
-        raise InputError(f"{what} comes as .csv or .jsonl, got {file}{missing}")
+        if not file.exists():
+            raise InputError(f"no such file or folder: {file}; {what} comes as .csv or .jsonl")
+        raise InputError(f"{what} comes as .csv or .jsonl, got {file}")
     text = _text(file, what)
     return _csv_rows(file, text, columns, cell) if ending == ".csv" else _json_rows(file, text)
 
